@@ -1,0 +1,158 @@
+# Needs Rust and Python 3.11 to 3.13; everything else goes into .venv and target/.
+# `make` shows the targets. Slow ones stand apart: `make test` is what a change must pass.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(CURDIR)/$(VENV)/bin
+STEP   := tools/step
+STAMPS := $(VENV)/stamps
+TOOLS  := target/tools/bin
+
+CARGO_DENY_VERSION    := 0.20.2
+CARGO_FUZZ_VERSION    := 0.13.1
+
+SHELL       := bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS   += --no-print-directory
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# Airflow's components import for seconds when Python may not keep its byte code.
+unexport PYTHONDONTWRITEBYTECODE
+unexport VIRTUAL_ENV
+export CARGO_TERM_PROGRESS_WHEN ?= auto
+# uv doesn't read pip's settings; who has a mirror has set it for pip.
+ifdef PIP_INDEX_URL
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+endif
+
+RUST_SOURCES   := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
+PYTHON_SOURCES := $(shell find python -type f -not -path '*/__pycache__/*' -not -name '*.so') pyproject.toml tools/wheel_backend.py
+
+## Everyday
+
+help: ## these lines
+	@awk 'BEGIN {FS = ":.*## "} \
+	  /^## / {printf "\n\033[1m%s\033[0m\n", substr($$0, 4)} \
+	  /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMPS)/venv ## .venv with Airflow and every tool, as locked in requirements/
+
+build: $(STAMPS)/installed ## setup, and airfreight itself (a release wheel) installed into .venv
+
+test: build ## every Rust test and every Python test, the latter through a real Airflow
+	@$(MAKE) test-rust test-python
+
+demo: build ## the `flights` DAG on a real Airflow, on real data
+	@$(BIN)/python -m demo
+
+lint: $(STAMPS)/installed ## formatting, clippy, ruff, mypy, the stub, the layers
+	@$(STEP) "cargo fmt" cargo fmt --all --check
+	@$(STEP) "cargo clippy" cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
+	@$(STEP) "rustdoc" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	@$(STEP) "ruff check" $(BIN)/ruff check
+	@$(STEP) "ruff format" $(BIN)/ruff format --check
+	@$(STEP) "mypy" $(BIN)/mypy
+	@$(STEP) "stubtest" env MYPYPATH=python $(BIN)/stubtest airfreight._store
+	@$(MAKE) layers
+
+format: $(STAMPS)/venv ## format everything, mend what ruff can mend
+	@cargo fmt --all
+	@$(BIN)/ruff check --fix-only --quiet
+	@$(BIN)/ruff format --quiet
+
+clean: ## remove what was built; keeps .venv (`make distclean` doesn't)
+	rm -rf build dist target/wheel-data target/wheels .pytest_cache .mypy_cache .ruff_cache
+	cargo clean --quiet
+
+distclean: clean ## and .venv too
+	rm -rf $(VENV) .venvs target
+
+## Parts of the above
+
+test-rust: ## the Rust tests
+	@if cargo nextest --version >/dev/null 2>&1; then \
+	  $(STEP) "Rust tests" cargo nextest run --workspace --locked; \
+	  $(STEP) "Rust documentation tests" cargo test --workspace --locked --doc; \
+	else \
+	  $(STEP) "Rust tests" cargo test --workspace --locked; \
+	fi
+
+test-python: $(STAMPS)/installed ## the Python tests; PYTEST="-k name" passes options on
+	@$(BIN)/pytest $(PYTEST)
+
+layers: ## what each crate may depend on
+	@$(STEP) "layers" tools/layers
+
+deny: $(TOOLS)/cargo-deny ## licences, sources and known advisories of every Rust dependency
+	@$(STEP) "cargo deny: licences, bans, sources" $(TOOLS)/cargo-deny --all-features --locked check licenses bans sources
+	@tools/advisories $(TOOLS)/cargo-deny
+
+wheel: dist/.built ## dist/airfreight-*.whl
+
+docs: $(STAMPS)/installed ## rustdoc, and the reference page generated from the settings
+	@$(STEP) "rustdoc" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	@$(BIN)/python tools/configuration_reference.py
+
+lock: $(STAMPS)/venv ## resolve requirements/*.txt anew from pyproject.toml; UPGRADE=1 takes the newest
+	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet $(if $(UPGRADE),--upgrade) \
+	  --group dev --universal --generate-hashes --python-version 3.11 --output-file requirements/dev.txt
+	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet $(if $(UPGRADE),--upgrade) \
+	  --group dev --group extra --constraint requirements/dev.txt \
+	  --universal --generate-hashes --python-version 3.11 --output-file requirements/extra.txt
+
+## Slow
+
+test-crash: ## SIGKILL at every named point of the store
+	@$(STEP) "crash points" cargo test --package airfreight-testkit --locked --test crash
+
+soak: ## 10,000 kills at random, and an hour of the pool's rule
+	@cargo run --release --locked --package airfreight-testkit --bin soak -- $(SOAK)
+
+proof: ## the lock-and-link rule of the warm pool, for an hour; PROOF="--seconds 60" passes options on
+	@cargo run --release --locked --package airfreight-testkit --bin proof -- $(PROOF)
+
+fuzz: $(TOOLS)/cargo-fuzz ## the object format under cargo-fuzz (nightly Rust); FUZZ="-max_total_time=600"
+	@PATH="$(CURDIR)/$(TOOLS):$$PATH" cargo +nightly fuzz run object -- $(or $(FUZZ),-max_total_time=300)
+
+bench: build ## against the other stores; writes benches/results/
+	@$(BIN)/python -m benches $(BENCH)
+
+test-extra: build ## with torch (its wheels are gigabytes)
+	@$(STEP) "torch" $(BIN)/uv pip install --python $(BIN)/python --require-hashes --requirement requirements/extra.txt
+	@$(BIN)/pytest -m extra $(PYTEST)
+
+test-matrix: build ## Airflow 3.0 to 3.4, each in a venv of its own; AIRFLOW="3.1.8 3.4.0b2" picks some
+	@$(BIN)/python -m tests.matrix $(AIRFLOW)
+
+## Files
+
+$(STAMPS)/python:
+	@mkdir -p $(@D)
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else \
+	  f"Airfreight is developed on Python 3.11 to 3.13, and `$(PYTHON)` is {v[0]}.{v[1]}: try make PYTHON=python3.12")'
+	@$(STEP) "virtual environment" $(PYTHON) -m venv $(VENV)
+	@$(STEP) "uv" $(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(sed -n 's/^\(uv==[0-9.]*\).*/\1/p' requirements/dev.txt)"
+	@touch $@
+
+$(STAMPS)/venv: requirements/dev.txt $(STAMPS)/python
+	@$(STEP) "Airflow and tools" $(BIN)/uv pip install --python $(BIN)/python --require-hashes --compile-bytecode --requirement requirements/dev.txt
+	@touch $@
+
+dist/.built: $(STAMPS)/venv $(RUST_SOURCES) $(PYTHON_SOURCES)
+	@rm -f dist/airfreight-*.whl
+	@PATH="$(BIN):$$PATH" $(STEP) "airfreight wheel" $(BIN)/uv build --wheel --python $(BIN)/python --no-build-isolation --out-dir dist
+	@touch $@
+
+$(STAMPS)/installed: dist/.built
+	@$(STEP) "install airfreight" $(BIN)/uv pip install --python $(BIN)/python --no-deps --reinstall --compile-bytecode dist/airfreight-*.whl
+	@touch $@
+
+$(TOOLS)/cargo-deny:
+	@$(STEP) "cargo-deny" cargo install --quiet --locked --root target/tools cargo-deny@$(CARGO_DENY_VERSION)
+
+$(TOOLS)/cargo-fuzz:
+	@$(STEP) "cargo-fuzz" cargo install --quiet --locked --root target/tools cargo-fuzz@$(CARGO_FUZZ_VERSION)
+
+.PHONY: help setup build test demo lint format clean distclean test-rust test-python layers deny wheel docs lock \
+        test-crash soak proof fuzz bench test-extra test-matrix

@@ -1,0 +1,1 @@
+"""Values of any size between Airflow tasks, through shared memory."""
