@@ -1,0 +1,53 @@
+"""
+Ends what a harness started in case the harness itself is killed.
+
+It runs as a process of its own and reads session ids from a pipe. The pipe ends with the harness, however that died:
+then every session that is still alive is killed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+
+def session_members(session: int) -> list[int]:
+    """
+    List the processes of a session.
+
+    Airflow gives each task a process group of its own, so signalling a component's group would miss them. They all
+    stay in the component's session.
+    """
+    try:
+        pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    except FileNotFoundError:
+        pids = [int(pid) for pid in subprocess.check_output(["ps", "-A", "-o", "pid="], text=True).split()]
+    members = []
+    for pid in pids:
+        try:
+            if os.getsid(pid) == session:
+                members.append(pid)
+        except (ProcessLookupError, PermissionError):
+            continue
+    return members
+
+
+def signal_session(session: int, number: int) -> None:
+    """Send a signal to every process of a session."""
+    for pid in session_members(session):
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue
+
+
+def main() -> None:
+    sessions = {int(line) for line in sys.stdin}
+    for session in sessions:
+        signal_session(session, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""What all Python tests share: one real Airflow with Airfreight as its XCom backend."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from airflow_home import AirflowHome
+
+REPOSITORY = Path(__file__).parents[1]
+SHARED_MEMORY = Path("/dev/shm")
+
+
+@pytest.fixture(scope="session")
+def store_folder() -> Iterator[Path]:
+    """A folder for the store and its spilled objects that no other run shares."""
+    folder = Path(tempfile.mkdtemp(prefix="airfreight-test-", dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def airflow_env(store_folder: Path) -> dict[str, str]:
+    """The environment variables that make Airfreight the XCom backend, and nothing else."""
+    return {
+        "AIRFLOW__CORE__XCOM_BACKEND": "airfreight.xcom.AirfreightXCom",
+        "AIRFLOW__AIRFREIGHT__STORE_PATH": str(store_folder / "store"),
+        "AIRFLOW__AIRFREIGHT__SPILL_PATH": str(store_folder / "spill"),
+    }
+
+
+@pytest.fixture(scope="session")
+def airflow(airflow_env: dict[str, str], request: pytest.FixtureRequest) -> Iterator[AirflowHome]:
+    """
+    A running Airflow that knows every DAG of ``examples/dags`` and of the ``dags`` folders below ``tests``.
+
+    After a failed test its folder with all logs is kept.
+    """
+    dags = sorted(path for path in REPOSITORY.glob("tests/**/dags") if path.is_dir())
+    with AirflowHome([REPOSITORY / "examples" / "dags", *dags], env=airflow_env) as home:
+        yield home
+        if request.session.testsfailed:
+            home.keep = True
+            print(f"\nThe logs of the Airflow that the tests used are in {home.folder}")
