@@ -14,7 +14,8 @@ from typing import Self
 from airflow_home import keeper
 from airflow_home.errors import ComponentDiedError
 
-STOP_SECONDS = 15.0
+#: Airflow stops in two or three seconds, sometimes never; nothing of it is needed any more.
+STOP_SECONDS = 6.0
 
 
 class Keeper:
