@@ -1,0 +1,31 @@
+"""
+How Python values become objects in the store and come back: exactly, and without copying what is large.
+
+Pickle 5 is the base. Large memory (arrays, columns, tensors) travels as buffers beside the pickle, straight from the
+value into the object, and is mapped when it is read: a value read back is an ordinary one, writable in place, whose
+changes never reach the store. What pickle itself copies or gets wrong has reducers of its own
+(:mod:`airfreight.codec.reducers`); what can't be stored is refused with its path inside the value
+(:mod:`airfreight.codec.refusal`).
+
+Importing this loads none of the libraries whose values it handles.
+"""
+
+from __future__ import annotations
+
+from airfreight.codec.memory import dumps, loads
+from airfreight.codec.objects import Stored, decode, encode, get, get_element, put
+from airfreight.codec.preview import describe
+from airfreight.codec.refusal import UnstorableError
+
+__all__ = [
+    "Stored",
+    "UnstorableError",
+    "decode",
+    "describe",
+    "dumps",
+    "encode",
+    "get",
+    "get_element",
+    "loads",
+    "put",
+]

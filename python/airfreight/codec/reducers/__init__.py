@@ -1,0 +1,33 @@
+"""
+Reducers for what pickle copies needlessly, gets wrong, or should refuse: one module per library.
+
+Each module has ``reducer_for(cls)``. A library's module is imported when the first value of one of its types is
+pickled, so the library is there already, and nothing is imported for one that isn't used.
+
+A reducer returns what ``__reduce_ex__`` would. The functions that it names for rebuilding are part of the object
+format: stored objects refer to them by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from airfreight.codec.refusal import refusing_reducer_for
+from airfreight.codec.reducers import builtin
+
+_LIBRARIES = frozenset({"numpy", "pandas", "polars", "pyarrow", "torch", "xgboost"})
+
+
+def reducer_for(cls: type) -> Callable[[Any], Any] | None:
+    """Finds the reducer for a type; ``None`` where pickle's own way is right."""
+    refusing = refusing_reducer_for(cls)
+    if refusing is not None:
+        return refusing
+    library = cls.__module__.partition(".")[0]
+    if library in _LIBRARIES:
+        found = import_module(f"airfreight.codec.reducers.{library}").reducer_for(cls)
+    else:
+        found = builtin.reducer_for(cls)
+    return found  # type: ignore[no-any-return]

@@ -1,0 +1,134 @@
+"""NumPy: arrays that refuse to export their memory, that are not contiguous, or that hold Python objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pickle import PickleBuffer
+from typing import Any
+
+import numpy as np
+
+from airfreight.codec.reducers.strings import pack, unpack
+
+# Kinds whose contiguous arrays NumPy itself sends out of band.
+_EXPORTED = frozenset("biufcSU?")
+
+# Below this many elements an object array is left to the pickler, which shares equal pointers.
+_PACKED_LENGTH_MIN = 1024
+
+
+def reducer_for(cls: type) -> Callable[[Any], Any] | None:
+    if cls is np.ndarray:
+        return reduce_array
+    if cls is np.ma.MaskedArray:
+        return reduce_masked
+    if cls in (np.recarray, np.memmap, np.matrix, np.char.chararray):
+        return reduce_subclass
+    return None
+
+
+def reduce_array(array: Any) -> Any:
+    """Reduces a plain array; its memory goes out of band whatever the dtype and the strides."""
+    dtype = array.dtype
+    kind = dtype.kind
+    flags = array.flags
+    if kind in _EXPORTED and (flags.c_contiguous or flags.f_contiguous):
+        return array.__reduce_ex__(5)
+    if kind == "O":
+        return _reduce_objects(array)
+    if kind == "T":
+        return _reduce_strings(array)
+    if dtype.hasobject or dtype.itemsize == 0 or array.size == 0:
+        return array.__reduce_ex__(5)
+    return _rebuild, (*_memory(array), None)
+
+
+def _memory(array: Any) -> tuple[PickleBuffer, Any, tuple[int, ...], str]:
+    """The bytes of an array, copied only when it has gaps, and what it takes to make it of them again."""
+    order = "C"
+    dtype, shape = array.dtype, array.shape
+    array = array.view(np.ndarray)
+    if not array.flags.c_contiguous:
+        if array.flags.f_contiguous:
+            order, array = "F", array.T
+        else:
+            array = np.ascontiguousarray(array)
+    # As bytes: dates and records that hold them don't export a typed buffer.
+    return PickleBuffer(array.reshape(-1).view(np.uint8)), dtype, shape, order
+
+
+def _rebuild(buffer: Any, dtype: Any, shape: tuple[int, ...], order: str, cls: type | None) -> Any:
+    """Makes an array of borrowed memory. Part of the object format."""
+    array = np.frombuffer(buffer, dtype=np.uint8).view(dtype).reshape(shape, order=order)  # type: ignore[call-overload]
+    return array if cls is None else array.view(cls)
+
+
+def reduce_subclass(array: Any) -> Any:
+    """Reduces NumPy's own subclasses that have no state but their class."""
+    if array.dtype.hasobject or array.dtype.itemsize == 0 or array.size == 0:
+        return array.__reduce_ex__(5)
+    if type(array) is np.memmap:
+        # Its attributes tell where the file was; what comes back is in memory, as from pickle.
+        return _rebuild, (*_memory(array), type(array))
+    return _rebuild, (*_memory(array), type(array)), array.__dict__ or None
+
+
+def reduce_masked(array: Any) -> Any:
+    """Reduces a masked array as its data and its mask; a mask that isn't there stays so."""
+    if array._baseclass is not np.ndarray or array._optinfo or array._basedict:
+        return array.__reduce_ex__(5)
+    return _rebuild_masked, (array._data, array._mask, array._fill_value, array._hardmask)
+
+
+def _rebuild_masked(data: Any, mask: Any, fill_value: Any, hard: bool) -> Any:
+    array = data.view(np.ma.MaskedArray)
+    array._mask = np.ma.nomask if mask is False or mask is np.False_ else mask
+    array._sharedmask = False
+    array._hardmask = hard
+    array._fill_value = fill_value
+    return array
+
+
+def _reduce_objects(array: Any) -> Any:
+    """
+    Reduces an array of Python objects; runs of strings are packed, which spares the pickler's memo.
+
+    The rest is state rather than an argument, so that an array that holds itself comes back as one.
+    """
+    if array.size < _PACKED_LENGTH_MIN:
+        return array.__reduce_ex__(5)
+    fortran = array.flags.f_contiguous and not array.flags.c_contiguous
+    flat = array.T if fortran else array
+    if flat.ndim == 2 and flat.shape[1] >= _PACKED_LENGTH_MIN:
+        # A block of a data frame: a row here is one column there, and columns differ.
+        runs = [row.tolist() for row in flat]
+    else:
+        runs = [flat.reshape(-1).tolist()]
+    packed = [pack(run) for run in runs]
+    if not any(packed):
+        return array.__reduce_ex__(5)
+    parts = [run if buffer is None else buffer for run, buffer in zip(runs, packed, strict=True)]
+    return _empty_objects, (), (array.shape, fortran, parts), None, None, _fill_objects
+
+
+def _empty_objects() -> Any:
+    return np.empty(0, dtype=object)
+
+
+def _fill_objects(array: Any, state: tuple[tuple[int, ...], bool, list[Any]]) -> None:
+    shape, fortran, parts = state
+    runs = [part if type(part) is list else unpack(part) for part in parts]
+    elements = runs[0] if len(runs) == 1 else [element for run in runs for element in run]
+    array.__setstate__((1, shape, np.dtype(object), fortran, elements))
+
+
+def _reduce_strings(array: Any) -> Any:
+    """Reduces an array of variable-width strings, which NumPy hands out one Python string at a time."""
+    elements = array.reshape(-1).tolist()
+    return _rebuild_strings, (pack(elements) or elements, array.dtype, array.shape)
+
+
+def _rebuild_strings(elements: Any, dtype: Any, shape: tuple[int, ...]) -> Any:
+    if type(elements) is not list:
+        elements = unpack(elements)
+    return np.array(elements, dtype=dtype).reshape(shape)
