@@ -169,7 +169,7 @@ def _public(module: Any) -> str:
         return module.split("_", 3)[-1]
     # `pandas.core.frame` is where `pandas.DataFrame` is written, not what it is called.
     root, _, rest = module.partition(".")
-    return root if root in ("pandas", "polars", "pyarrow", "numpy") and rest else module
+    return root if root in ("numpy", "pandas", "pathlib", "polars", "pyarrow") and rest else module
 
 
 def refusing_reducer_for(cls: type) -> Callable[[Any], Any] | None:
