@@ -1,0 +1,82 @@
+//! Memory that passes between Python and the store without a copy: the binding's only unsafe code.
+
+#![allow(unsafe_code, reason = "Python's buffer protocol is a C interface")]
+
+use std::ffi::c_int;
+use std::sync::Arc;
+
+use airfreight_store::{Access, Object};
+use pyo3::buffer::PyUntypedBuffer;
+use pyo3::exceptions::PyBufferError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+/// One contiguous buffer that Python lent us; given back on drop.
+pub(crate) struct Lent(PyUntypedBuffer);
+
+impl Lent {
+    /// Borrows an object's memory.
+    ///
+    /// # Errors
+    /// `BufferError` when it has none, or none that is contiguous (in C or Fortran order).
+    pub(crate) fn from(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let buffer = PyUntypedBuffer::get(object)?;
+        if buffer.is_c_contiguous() || buffer.is_fortran_contiguous() {
+            Ok(Self(buffer))
+        } else {
+            Err(PyBufferError::new_err("the buffer is not contiguous"))
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len_bytes()
+    }
+
+    /// The bytes as they lie in memory.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        if self.len() == 0 {
+            return &[];
+        }
+        // SAFETY: the buffer is contiguous (checked), so pointer and length span its memory, which its owner keeps in
+        // place until `self` gives it back. Another Python thread may write it meanwhile, as it may during any
+        // pickling; then the stored value is as torn as the program is, and nothing but bytes is read here.
+        unsafe { std::slice::from_raw_parts(self.0.buf_ptr().cast::<u8>(), self.len()) }
+    }
+}
+
+/// A part of an open object that Python may use as a buffer. Keeps the object open, and so its pages in place.
+#[pyclass(frozen, module = "airfreight._store")]
+pub(crate) struct Slice {
+    object: Arc<Object>,
+    access: Access,
+    offset: u64,
+    bytes: u64,
+}
+
+impl Slice {
+    pub(crate) fn new(object: Arc<Object>, access: Access, offset: u64, bytes: u64) -> Self {
+        Self { object, access, offset, bytes }
+    }
+}
+
+#[pymethods]
+impl Slice {
+    /// # Safety
+    /// Called by the interpreter with a view to fill.
+    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+        let this = slf.get();
+        let range = usize::try_from(this.offset).ok().zip(isize::try_from(this.bytes).ok());
+        let Some((offset, len)) = range.filter(|&(offset, len)| {
+            offset.checked_add(len.unsigned_abs()).is_some_and(|end| end <= this.object.len())
+        }) else {
+            return Err(PyBufferError::new_err("the slice leaves its object"));
+        };
+        let readonly = c_int::from(this.access == Access::ReadOnly);
+        // SAFETY: in range (checked).
+        let start = unsafe { this.object.as_ptr().add(offset) };
+        // SAFETY: `view` is the interpreter's. The memory stays valid while the view lives: the view holds a
+        // reference to `slf`, `slf` holds the object. It is writable exactly where the mapping is.
+        let filled = unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start.cast(), len, readonly, flags) };
+        if filled == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
+    }
+}

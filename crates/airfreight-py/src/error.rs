@@ -1,0 +1,55 @@
+//! Errors of the core as the classes of `airfreight.errors`.
+
+use std::error::Error;
+
+use airfreight_core::ErrorKind;
+use airfreight_store::StoreError;
+use pyo3::exceptions::PyOSError;
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+
+/// The Python exception for an error of the store: its chain as the message, its hint, an `OSError` as its cause.
+pub(crate) fn from_store(py: Python<'_>, error: &StoreError) -> PyErr {
+    let raised = new(py, error.kind(), &chain(error), error.hint().as_deref());
+    if let StoreError::Io { source, .. } = error {
+        let cause = match source.raw_os_error() {
+            Some(code) => PyOSError::new_err((code, source.to_string())),
+            None => PyOSError::new_err(source.to_string()),
+        };
+        raised.set_cause(py, Some(cause));
+    }
+    raised
+}
+
+/// An exception of the class that stands for `kind`.
+pub(crate) fn new(py: Python<'_>, kind: ErrorKind, message: &str, hint: Option<&str>) -> PyErr {
+    let class = match kind {
+        ErrorKind::NotFound => "ObjectNotFoundError",
+        ErrorKind::Lost => "ObjectLostError",
+        ErrorKind::Full => "StoreFullError",
+        ErrorKind::Unavailable => "UnavailableError",
+        ErrorKind::Denied => "DeniedError",
+        ErrorKind::Invalid => "InvalidError",
+        ErrorKind::Corrupt => "CorruptError",
+        ErrorKind::Conflict => "ConflictError",
+        _ => "InternalError",
+    };
+    let class = py
+        .import("airfreight.errors")
+        .and_then(|errors| errors.getattr(class)?.cast_into::<PyType>().map_err(PyErr::from));
+    match class {
+        Ok(class) => PyErr::from_type(class, (message.to_owned(), hint.map(str::to_owned))),
+        Err(error) => error,
+    }
+}
+
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,60 @@
+//! Named points at which a test may kill the process.
+
+/// Every point, in the order in which an object's life passes them. The tests walk this list.
+pub const CRASH_POINTS: &[&str] = &[
+    "create.reserved",
+    "create.temp",
+    "write.stream",
+    "write.half",
+    "write.done",
+    "seal.published",
+    "recycle.claimed",
+    "recycle.resized",
+    "recycle.copied",
+    "relocate.copied",
+    "delete.renamed",
+    "delete.locked",
+    "delete.pooled",
+    "delete.unlinked",
+    "link.made",
+    "evict.scanned",
+    "evict.warm",
+    "evict.removed",
+    "spill.temp",
+    "spill.copied",
+    "spill.published",
+    "sweep.expired",
+    "gc.locked",
+    "gc.reclaimed",
+];
+
+/// Kills the process with SIGKILL when `AIRFREIGHT_CRASH_AT` names this point, at its nth passage
+/// (`AIRFREIGHT_CRASH_AFTER`, from 0). Compiled away without the feature `crash-points`.
+#[cfg(feature = "crash-points")]
+pub(crate) fn crash_point(name: &'static str) {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    static TARGET: OnceLock<Option<(String, u64)>> = OnceLock::new();
+    static PASSED: AtomicU64 = AtomicU64::new(0);
+
+    debug_assert!(CRASH_POINTS.contains(&name), "{name} is not listed");
+    let target = TARGET.get_or_init(|| {
+        let name = std::env::var("AIRFREIGHT_CRASH_AT").ok()?;
+        let after = std::env::var("AIRFREIGHT_CRASH_AFTER").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
+        Some((name, after))
+    });
+    if let Some((wanted, after)) = target
+        && wanted == name
+        && PASSED.fetch_add(1, Ordering::Relaxed) == *after
+    {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        // The signal is delivered before kill() returns; this is for the compiler.
+        std::process::abort();
+    }
+}
+
+#[cfg(not(feature = "crash-points"))]
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "an empty function in the hot path")]
+pub(crate) fn crash_point(_name: &'static str) {}

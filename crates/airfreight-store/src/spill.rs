@@ -1,0 +1,205 @@
+//! The spill disk: objects that memory has no room for, byte for byte, with the checksum of their payload.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use airfreight_core::format::{Checksum, HEADER_BYTES, Header};
+use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags, Timespec, Timestamps};
+use rustix::io::Errno;
+
+use crate::crash::crash_point;
+use crate::error::{Result, StoreError};
+use crate::remove::Pages;
+use crate::room::Victim;
+use crate::store::Inner;
+use crate::tier::{SEALED, Tier, TierKind, entries, footprint};
+
+const COPY_BYTES: usize = 1 << 20;
+/// In a spill folder: the directory of the store it belongs to.
+const BELONGS_TO: &str = "store";
+
+impl Inner {
+    /// Moves an object to the spill disk. `false` when a reader holds it, so that moving would free nothing.
+    pub(crate) fn spill_out(&self, victim: &Victim) -> Result<bool> {
+        let Some(&first) = victim.names.first() else { return Ok(true) };
+        let spill = self.spill().map_err(|reason| StoreError::Options { reason })?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOATIME;
+        let source = match fs::openat(&self.memory.objects, first.to_string(), flags, Mode::empty()) {
+            Ok(source) => source,
+            // Deleted since it was listed.
+            Err(Errno::NOENT) => return Ok(true),
+            Err(errno) => return Err(self.memory.io("open", self.memory.object_path(first))(errno)),
+        };
+        if fs::flock(&source, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Ok(false);
+        }
+        // Shared from here on: readers may come while it is copied, reuse may not.
+        if fs::flock(&source, FlockOperation::NonBlockingLockShared).is_err() {
+            return Ok(true);
+        }
+        self.copy_out(spill, &source, victim)?;
+        crash_point("spill.published");
+        drop(source);
+        for &name in &victim.names {
+            if !self.remove_from_memory(name, Pages::Free)? {
+                // Deleted while it was copied: the copy must not bring it back.
+                self.remove_from_spill(spill, name)?;
+            }
+            crash_point("evict.removed");
+        }
+        Ok(true)
+    }
+
+    fn copy_out(&self, spill: &Tier, source: &OwnedFd, victim: &Victim) -> Result<()> {
+        let first = victim.names[0];
+        let stat = fs::fstat(source).map_err(self.memory.io("examine", self.memory.object_path(first)))?;
+        let mut head = [0; HEADER_BYTES as usize];
+        let io = |errno| self.memory.io("read", self.memory.object_path(first))(errno);
+        let got = rustix::io::retry_on_intr(|| rustix::io::pread(source, &mut head, 0)).map_err(io)?;
+        let damaged = |source| StoreError::Corrupt { name: first, store: self.memory.path.clone(), source };
+        let header = Header::decode(&head, u64::try_from(stat.st_size).unwrap_or(0)).map_err(damaged)?;
+        debug_assert_eq!(got, head.len(), "a header that decodes was read whole");
+
+        let bytes = footprint(header.file_bytes);
+        let lock = self.ledger.change(&self.memory)?;
+        if !self.ledger.spilled().try_add(bytes, self.spill_capacity_bytes()) {
+            return Err(StoreError::Options {
+                reason: format!("`{}` has no room for {} more bytes", spill.path.display(), header.file_bytes),
+            });
+        }
+        let temp = format!("{first}.s");
+        let made = self.make_spill_file(spill, &temp);
+        drop(lock);
+        let copied = made.and_then(|target| {
+            crash_point("spill.temp");
+            copy_checked(source, &target, &header)
+                .map_err(StoreError::io("write", spill.path.join("tmp").join(&temp)))?;
+            let seconds = |tv_sec, tv_nsec| Timespec { tv_sec, tv_nsec: i64::try_from(tv_nsec).unwrap_or(0) };
+            let times = Timestamps {
+                last_access: seconds(stat.st_atime, stat.st_atime_nsec),
+                last_modification: seconds(stat.st_mtime, stat.st_mtime_nsec),
+            };
+            fs::futimens(&target, &times).map_err(StoreError::io("date", spill.path.join("tmp").join(&temp)))?;
+            crash_point("spill.copied");
+            // Every name moves, by further links to the one copy; a name that is there already is a former copy.
+            for &name in &victim.names[1..] {
+                let _ = fs::linkat(&spill.tmp, &temp, &spill.objects, name.to_string(), AtFlags::empty());
+            }
+            match spill.publish(&temp, first) {
+                Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+                other => other.map(|()| true),
+            }
+        });
+        if !matches!(copied, Ok(true)) {
+            let _ = fs::unlinkat(&spill.tmp, &temp, AtFlags::empty());
+            self.ledger.spilled().sub(bytes);
+        }
+        copied.map(|_| ())
+    }
+
+    fn make_spill_file(&self, spill: &Tier, temp: &str) -> Result<OwnedFd> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        fs::openat(&spill.tmp, temp, flags, SEALED)
+            .and_then(|fd| fs::flock(&fd, FlockOperation::NonBlockingLockShared).map(|()| fd))
+            .map_err(spill.io("create", spill.path.join("tmp").join(temp)))
+    }
+
+    /// Removes the spill folders of stores that were at this store's path before (a reboot empties shared memory).
+    pub(crate) fn remove_orphans(&self) -> Result<u64> {
+        let Ok(root) = crate::tier::open_root(&self.limits.spill_path, false) else { return Ok(0) };
+        let mut removed = 0;
+        for folder in entries(root.as_fd(), &self.limits.spill_path)? {
+            let is_id = folder.len() == 32 && folder.bytes().all(|byte| byte.is_ascii_hexdigit());
+            if !is_id || folder == self.id {
+                continue;
+            }
+            let path = self.limits.spill_path.join(&folder);
+            let owner = fs_err::read_to_string(path.join(BELONGS_TO)).unwrap_or_default();
+            if Path::new(&owner) == self.memory.path {
+                removed += remove_folder(&path);
+            }
+        }
+        Ok(removed)
+    }
+}
+
+/// Opens this store's folder of the spill directory; `None` when it isn't there and `create` is false.
+pub(crate) fn open_folder(spill_path: &Path, store_id: &str, store_path: &Path, create: bool) -> Result<Option<Tier>> {
+    let path = spill_path.join(store_id);
+    let root = match crate::tier::open_root(&path, false) {
+        Ok(root) => root,
+        Err(StoreError::Missing { .. }) if !create => return Ok(None),
+        Err(StoreError::Missing { .. }) => {
+            crate::tier::open_root(spill_path, true)?;
+            let root = crate::tier::open_root(&path, true)?;
+            fs_err::write(path.join(BELONGS_TO), store_path.to_string_lossy().as_bytes())
+                .map_err(|source| StoreError::Io { action: "write", path: path.join(BELONGS_TO), source })?;
+            root
+        }
+        Err(error) => return Err(error),
+    };
+    Tier::open(TierKind::Spill, path, root).map(Some)
+}
+
+/// Copies an object's file and fills in the checksum of its payload, which it may not have had in memory.
+fn copy_checked(source: &OwnedFd, target: &OwnedFd, header: &Header) -> rustix::io::Result<()> {
+    let mut checksum = Checksum::new();
+    let mut buffer = vec![0; COPY_BYTES];
+    let mut offset = HEADER_BYTES;
+    while offset < header.file_bytes {
+        let want = buffer.len().min(usize::try_from(header.file_bytes - offset).unwrap_or(usize::MAX));
+        let got = rustix::io::retry_on_intr(|| rustix::io::pread(source, &mut buffer[..want], offset))?;
+        if got == 0 {
+            return Err(Errno::IO);
+        }
+        let payload = header.table_offset.saturating_sub(offset).min(got as u64);
+        checksum.update(&buffer[..usize::try_from(payload).unwrap_or(0)]);
+        write_all(target, &buffer[..got], offset)?;
+        offset += got as u64;
+    }
+    let found = checksum.finish();
+    if header.payload_crc.is_some_and(|expected| expected != found) {
+        return Err(Errno::IO);
+    }
+    write_all(target, &Header { payload_crc: Some(found), ..*header }.encode(), 0)
+}
+
+fn write_all(target: &OwnedFd, mut bytes: &[u8], mut offset: u64) -> rustix::io::Result<()> {
+    while !bytes.is_empty() {
+        let written = rustix::io::retry_on_intr(|| rustix::io::pwrite(target, bytes, offset))?;
+        if written == 0 {
+            return Err(Errno::NOSPC);
+        }
+        bytes = &bytes[written..];
+        offset += written as u64;
+    }
+    Ok(())
+}
+
+/// Removes the files that a store of ours makes, and the folders if they are empty then. Nothing else is touched.
+fn remove_folder(path: &Path) -> u64 {
+    let mut removed = 0;
+    for (folder, is_ours) in [("objects", is_object as fn(&str) -> bool), ("tmp", is_temp)] {
+        let folder = path.join(folder);
+        let Ok(listing) = fs_err::read_dir(&folder) else { continue };
+        for entry in listing.flatten() {
+            if entry.file_name().to_str().is_some_and(is_ours) && fs_err::remove_file(entry.path()).is_ok() {
+                removed += 1;
+            }
+        }
+        let _ = fs_err::remove_dir(&folder);
+    }
+    let only_the_note = fs_err::read_dir(path).is_ok_and(|listing| listing.count() == 1);
+    if only_the_note && fs_err::remove_file(path.join(BELONGS_TO)).is_ok() {
+        let _ = fs_err::remove_dir(path);
+    }
+    removed
+}
+
+fn is_object(file: &str) -> bool {
+    file.parse::<airfreight_core::ObjectName>().is_ok()
+}
+
+fn is_temp(file: &str) -> bool {
+    file.rsplit_once('.').is_some_and(|(stem, end)| matches!(end, "w" | "s") && is_object(stem))
+}

@@ -1,0 +1,157 @@
+//! Memory that the kernel shares between processes: the store's only unsafe code.
+
+#![allow(unsafe_code, reason = "mappings are made and dereferenced here and nowhere else in this crate")]
+
+use std::cell::UnsafeCell;
+use std::os::fd::BorrowedFd;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::AtomicU64;
+
+use rustix::io::Result;
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+/// A mapping of a file's beginning, unmapped on drop.
+pub(crate) struct Mapping {
+    base: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: the mapping belongs to the process, not to a thread, and nothing here caches thread-local state.
+unsafe impl Send for Mapping {}
+// SAFETY: shared access hands out raw pointers and atomics only; who dereferences them argues for itself.
+unsafe impl Sync for Mapping {}
+
+/// How a sealed object is mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Writes stay in this process (copy on write); values behave as ordinary values.
+    PrivateWritable,
+    /// Any write faults; for those who want no private copy to come into being.
+    ReadOnly,
+}
+
+impl Mapping {
+    /// Maps a sealed object.
+    pub(crate) fn object(fd: BorrowedFd<'_>, len: usize, access: Access) -> Result<Self> {
+        let (prot, flags) = match access {
+            Access::PrivateWritable => (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE),
+            Access::ReadOnly => (ProtFlags::READ, MapFlags::SHARED),
+        };
+        Self::new(fd, 0, len, prot, flags)
+    }
+
+    /// Maps pages that already exist for writing into the file, with their page table entries made at once.
+    pub(crate) fn populated(fd: BorrowedFd<'_>, offset: u64, len: usize) -> Result<Self> {
+        Self::new(fd, offset, len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED | MapFlags::POPULATE)
+    }
+
+    /// Maps a page of counters.
+    pub(crate) fn shared(fd: BorrowedFd<'_>, len: usize) -> Result<Self> {
+        Self::new(fd, 0, len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED)
+    }
+
+    fn new(fd: BorrowedFd<'_>, offset: u64, len: usize, prot: ProtFlags, flags: MapFlags) -> Result<Self> {
+        // SAFETY: a mapping at an address that the kernel picks can't alias a live Rust object. `len` is not 0 (the
+        // kernel answers EINVAL) and is at most the file's length, which every caller takes from `fstat`.
+        let base = unsafe { mmap(ptr::null_mut(), len, prot, flags, fd, offset) }?;
+        let base = NonNull::new(base.cast()).ok_or(rustix::io::Errno::NOMEM)?;
+        Ok(Self { base, len })
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut u8 {
+        self.base.as_ptr()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Copies `bytes` to `offset`; only for mappings made by [`Self::populated`].
+    pub(crate) fn copy_from(&self, offset: usize, bytes: &[u8]) {
+        assert!(offset.checked_add(bytes.len()).is_some_and(|end| end <= self.len), "copy leaves the mapping");
+        // SAFETY: the range lies in the mapping (asserted), whose pages exist, so no access faults. The file is
+        // temporary and locked by this writer: no reader maps it, and parallel writers copy to disjoint ranges.
+        // `bytes` can't overlap it, because nothing hands out a slice of such a mapping.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.base.as_ptr().add(offset), bytes.len()) };
+    }
+
+    /// The 64-bit word at `index`, shared with every process that maps the page.
+    pub(crate) fn word(&self, index: usize) -> &AtomicU64 {
+        assert!((index + 1) * 8 <= self.len, "no such word");
+        // SAFETY: in range (asserted), page-aligned base and so 8-byte aligned; all access, here and in other
+        // processes, is atomic; the mapping lives as long as the reference.
+        unsafe { AtomicU64::from_ptr(self.base.as_ptr().cast::<u64>().add(index)) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: base and length are those that mmap returned, and nothing borrowed outlives `self`.
+        let _ = unsafe { munmap(self.base.as_ptr().cast(), self.len) };
+    }
+}
+
+/// Up to 64 bytes at a 64-byte boundary.
+#[derive(Clone, Copy, zerocopy::FromBytes, zerocopy::IntoBytes)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+/// Bytes on the heap at a 64-byte boundary, as in a mapping, and writable through a pointer as one.
+pub(crate) struct HeapBytes {
+    lines: Box<[UnsafeCell<Line>]>,
+    len: usize,
+}
+
+// SAFETY: as for `Mapping`: only raw pointers leave.
+unsafe impl Sync for HeapBytes {}
+
+impl HeapBytes {
+    /// Memory of `len` bytes, filled by `fill`.
+    pub(crate) fn fill<E>(
+        len: usize,
+        fill: impl FnOnce(&mut [u8]) -> std::result::Result<(), E>,
+    ) -> std::result::Result<Self, E> {
+        let mut lines = vec![Line([0; 64]); len.div_ceil(64)];
+        fill(&mut zerocopy::IntoBytes::as_mut_bytes(lines.as_mut_slice())[..len])?;
+        Ok(Self { lines: lines.into_iter().map(UnsafeCell::new).collect(), len })
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut u8 {
+        UnsafeCell::raw_get(self.lines.as_ptr()).cast()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+}
+
+/// The bytes of an open object, wherever they are.
+pub(crate) enum Body {
+    Mapped(Mapping),
+    Heap(HeapBytes),
+}
+
+impl Body {
+    pub(crate) fn as_ptr(&self) -> *mut u8 {
+        match self {
+            Self::Mapped(mapping) => mapping.as_ptr(),
+            Self::Heap(heap) => heap.as_ptr(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Mapped(mapping) => mapping.len(),
+            Self::Heap(heap) => heap.len(),
+        }
+    }
+
+    /// The bytes, for as long as nobody writes them through [`Self::as_ptr`].
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: pointer and length are those of the mapping or allocation that `self` owns. The file was published
+        // after its last write, is 0400 and pinned by our lock; who can still write it is inside the trust boundary
+        // (one Unix user). In this process only Python writes, through the pointer; callers use this slice for
+        // checksums before any Python object exists, or from Rust programs that never ask for the pointer.
+        unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len()) }
+    }
+}

@@ -1,0 +1,264 @@
+//! A file on its way to become an object: reserved, locked, and gone with its writer.
+
+use std::io::IoSlice;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::{self, AtFlags, FallocateFlags, FlockOperation, OFlags};
+
+use crate::crash::crash_point;
+use crate::error::{Result, StoreError};
+use crate::ledger::LedgerLock;
+use crate::pool::Claimed;
+use crate::store::Inner;
+use crate::sys::Mapping;
+use crate::tier::{SEALED, Tier, TierKind, footprint};
+
+/// Copies from this length on are shared between threads: below, starting one costs more than it saves.
+const PARALLEL_BYTES_MIN: u64 = 16 << 20;
+/// More threads than this don't make memory faster.
+const COPY_THREADS_MAX: usize = 4;
+/// A recycled file may be longer than its object by this part of it before the rest is given back.
+const SLACK_DIVISOR: u64 = 32;
+/// The kernel takes at most 1024 slices at once.
+const SLICES_MAX: usize = 1024;
+
+/// Bytes with their place in the file. Pieces ascend and leave no gaps.
+pub(crate) struct Piece<'a> {
+    pub(crate) offset: u64,
+    pub(crate) bytes: &'a [u8],
+}
+
+/// A temporary file in a tier's `tmp/`. Dropping it removes it and gives its room back.
+pub(crate) struct Temp {
+    store: Arc<Inner>,
+    kind: TierKind,
+    name: String,
+    fd: OwnedFd,
+    /// Bytes that the ledger counts for this file.
+    reserved_bytes: u64,
+    /// How many leading bytes already have pages.
+    resident_bytes: u64,
+    published: bool,
+}
+
+impl Temp {
+    /// Makes a file for `bytes` in the tier of this kind. `lock` is the ledger's, under which the room was reserved.
+    pub(crate) fn create(
+        store: &Arc<Inner>,
+        kind: TierKind,
+        name: String,
+        bytes: u64,
+        lock: LedgerLock,
+    ) -> Result<Self> {
+        let tier = store.tier(kind)?;
+        crash_point("create.reserved");
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = fs::openat(&tier.tmp, &name, flags, SEALED)
+            .and_then(|fd| fs::flock(&fd, FlockOperation::NonBlockingLockShared).map(|()| fd));
+        let fd = match made {
+            Ok(fd) => fd,
+            Err(errno) => {
+                store.counter(kind).sub(footprint(bytes));
+                return Err(tier.io("create", tier.path.join("tmp").join(&name))(errno));
+            }
+        };
+        let temp = Self {
+            store: Arc::clone(store),
+            kind,
+            name,
+            fd,
+            reserved_bytes: footprint(bytes),
+            resident_bytes: 0,
+            published: false,
+        };
+        crash_point("create.temp");
+        // A count sees the whole reservation; nothing is allocated by this.
+        temp.resize(bytes)?;
+        drop(lock);
+        Ok(temp)
+    }
+
+    /// Takes over a warm segment for an object of `bytes`; more room than it has was reserved by the caller.
+    pub(crate) fn recycle(store: &Arc<Inner>, claimed: Claimed, bytes: u64, lock: LedgerLock) -> Result<Self> {
+        let mut temp = Self {
+            store: Arc::clone(store),
+            kind: store.memory.kind,
+            name: claimed.temp,
+            fd: claimed.fd,
+            reserved_bytes: footprint(claimed.bytes.max(bytes)),
+            resident_bytes: claimed.bytes.min(bytes),
+            published: false,
+        };
+        if claimed.bytes > bytes + bytes / SLACK_DIVISOR {
+            temp.resize(bytes)?;
+            let surplus = temp.reserved_bytes - footprint(bytes);
+            store.counter(temp.kind).sub(surplus);
+            temp.reserved_bytes -= surplus;
+        } else if claimed.bytes < bytes {
+            // Real pages or ENOSPC now, rather than a fault in the copy.
+            temp.resize(bytes)?;
+        }
+        crash_point("recycle.resized");
+        drop(lock);
+        Ok(temp)
+    }
+
+    pub(crate) fn kind(&self) -> TierKind {
+        self.kind
+    }
+
+    pub(crate) fn fd(&self) -> &OwnedFd {
+        &self.fd
+    }
+
+    fn tier(&self) -> Result<&Tier> {
+        self.store.tier(self.kind)
+    }
+
+    fn error(&self, action: &'static str) -> impl FnOnce(rustix::io::Errno) -> StoreError + use<'_> {
+        move |errno| match self.tier() {
+            Ok(tier) => tier.io(action, tier.path.join("tmp").join(&self.name))(errno),
+            Err(error) => error,
+        }
+    }
+
+    pub(crate) fn resize(&self, bytes: u64) -> Result<()> {
+        fs::ftruncate(&self.fd, bytes).map_err(self.error("resize"))
+    }
+
+    /// Raises the reservation to `bytes` in all; the room was reserved by the caller.
+    pub(crate) fn grow(&mut self, bytes: u64) -> Result<()> {
+        self.reserved_bytes = footprint(bytes);
+        self.resize(bytes)
+    }
+
+    pub(crate) fn reserved_bytes(&self) -> u64 {
+        self.reserved_bytes
+    }
+
+    /// Cuts the file to its final length and gives back what was reserved beyond it.
+    pub(crate) fn trim(&mut self, bytes: u64) -> Result<()> {
+        let surplus = self.reserved_bytes.saturating_sub(footprint(bytes));
+        let lock = self.store.ledger.change(&self.store.memory)?;
+        self.resize(bytes)?;
+        self.store.counter(self.kind).sub(surplus);
+        drop(lock);
+        self.reserved_bytes -= surplus;
+        Ok(())
+    }
+
+    /// Writes the pieces where they belong, by the cheaper way for each part of the file.
+    pub(crate) fn write(&self, pieces: &[Piece<'_>]) -> Result<()> {
+        let page = 4096;
+        let mapped = self.resident_bytes / page * page;
+        if mapped > 0 {
+            self.copy_mapped(pieces, mapped)?;
+            crash_point("recycle.copied");
+        }
+        let rest: Vec<Piece<'_>> = pieces.iter().filter_map(|piece| part(piece, mapped, u64::MAX)).collect();
+        crash_point("write.half");
+        self.write_fresh(&rest)
+    }
+
+    /// Fresh pages: `pwrite` makes them without a fault each and without zeroing what it overwrites.
+    fn write_fresh(&self, pieces: &[Piece<'_>]) -> Result<()> {
+        for run in pieces.chunks(SLICES_MAX) {
+            let mut offset = run[0].offset;
+            let mut slices: Vec<IoSlice<'_>> = run.iter().map(|piece| IoSlice::new(piece.bytes)).collect();
+            let mut rest = slices.as_mut_slice();
+            while rest.iter().any(|slice| !slice.is_empty()) {
+                let written = rustix::io::retry_on_intr(|| rustix::io::pwritev(&self.fd, rest, offset))
+                    .map_err(self.error("write"))?;
+                if written == 0 {
+                    return Err(self.error("write")(rustix::io::Errno::NOSPC));
+                }
+                offset += written as u64;
+                IoSlice::advance_slices(&mut rest, written);
+            }
+        }
+        Ok(())
+    }
+
+    /// Resident pages: a populated mapping leaves nothing to do but the copy, which threads can share.
+    fn copy_mapped(&self, pieces: &[Piece<'_>], end: u64) -> Result<()> {
+        let threads = if end >= PARALLEL_BYTES_MIN {
+            std::thread::available_parallelism().map_or(1, usize::from).min(COPY_THREADS_MAX)
+        } else {
+            1
+        };
+        let share = (end / threads as u64).next_multiple_of(4096).max(4096);
+        let copy = |start: u64| self.copy_window(pieces, start, (start + share).min(end));
+        let mut starts = (0..threads as u64).map(|thread| thread * share).filter(|&start| start < end);
+        let first = starts.next();
+        let results: Vec<rustix::io::Result<()>> = std::thread::scope(|scope| {
+            let others: Vec<_> = starts.map(|start| scope.spawn(move || copy(start))).collect();
+            let mut results: Vec<_> = first.map(copy).into_iter().collect();
+            results.extend(others.into_iter().map(|thread| thread.join().unwrap_or(Err(rustix::io::Errno::IO))));
+            results
+        });
+        results.into_iter().collect::<rustix::io::Result<()>>().map_err(self.error("map"))
+    }
+
+    fn copy_window(&self, pieces: &[Piece<'_>], start: u64, end: u64) -> rustix::io::Result<()> {
+        let len = usize::try_from(end - start).map_err(|_| rustix::io::Errno::FBIG)?;
+        let mapping = Mapping::populated(self.fd.as_fd(), start, len)?;
+        let first = pieces.partition_point(|piece| piece.offset + piece.bytes.len() as u64 <= start);
+        for piece in pieces[first..].iter().map_while(|piece| part(piece, start, end)) {
+            let offset = usize::try_from(piece.offset - start).map_err(|_| rustix::io::Errno::FBIG)?;
+            mapping.copy_from(offset, piece.bytes);
+        }
+        Ok(())
+    }
+
+    /// Makes sure that pages exist for `start..end`, so that running out of room is an error here.
+    pub(crate) fn allocate(&self, start: u64, end: u64) -> Result<()> {
+        if end <= start {
+            return Ok(());
+        }
+        match fs::fallocate(&self.fd, FallocateFlags::empty(), start, end - start) {
+            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+            Err(errno) => Err(self.error("allocate")(errno)),
+        }
+    }
+
+    /// Publishes the file under its name; after this it belongs to the store.
+    pub(crate) fn publish(mut self, name: airfreight_core::ObjectName) -> Result<()> {
+        if self.resident_bytes > 0 {
+            // A recycled file was made writable when it left; a fresh one is sealed from its first moment.
+            fs::fchmod(&self.fd, SEALED).map_err(self.error("seal"))?;
+        }
+        crash_point("write.done");
+        self.tier()?.publish(&self.name, name)?;
+        self.published = true;
+        crash_point("seal.published");
+        Ok(())
+    }
+}
+
+impl Drop for Temp {
+    fn drop(&mut self) {
+        if self.published {
+            return;
+        }
+        // Nothing can be reported from here; what can't be removed is reclaimed by the next count.
+        if let Ok(tier) = self.tier() {
+            let lock = self.store.ledger.change(&self.store.memory);
+            if fs::unlinkat(&tier.tmp, &self.name, AtFlags::empty()).is_ok() {
+                self.store.counter(self.kind).sub(self.reserved_bytes);
+            }
+            drop(lock);
+        }
+    }
+}
+
+/// The part of a piece that lies in `start..end`; `None` when none does.
+fn part<'a>(piece: &Piece<'a>, start: u64, end: u64) -> Option<Piece<'a>> {
+    let from = piece.offset.max(start);
+    let to = (piece.offset + piece.bytes.len() as u64).min(end);
+    if from >= to {
+        return None;
+    }
+    let cut = |offset: u64| usize::try_from(offset - piece.offset).unwrap_or(usize::MAX);
+    Some(Piece { offset: from, bytes: &piece.bytes[cut(from)..cut(to)] })
+}
