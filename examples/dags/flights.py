@@ -111,13 +111,13 @@ def flights() -> None:
         september = training["date"] >= "2013-09-01"
         model = XGBRegressor(
             n_estimators=400,
-            learning_rate=0.1,
-            max_depth=8,
+            learning_rate=0.2,
+            max_depth=6,
             min_child_weight=20,
             subsample=0.8,
             colsample_bytree=0.8,
             enable_categorical=True,
-            early_stopping_rounds=20,
+            early_stopping_rounds=15,
             eval_metric="mae",
             n_jobs=2,
             random_state=2013,

@@ -23,7 +23,7 @@ def outputs() -> None:
         import numpy as np
 
         random = np.random.default_rng(11)
-        matrix = random.normal(size=(1200, 20)) @ random.normal(size=(20, 800))
+        matrix = random.normal(size=(600, 20)) @ random.normal(size=(20, 400))
         left, values, right = np.linalg.svd(matrix, full_matrices=False)
         return {"matrix": matrix, "left": left, "values": values, "right": right, "shape": matrix.shape}
 

@@ -127,5 +127,7 @@ def environment(venv: Path, folder: Path, extra: Mapping[str, str]) -> dict[str,
         "VIRTUAL_ENV": str(venv),
         "NO_COLOR": "1",
         "PYTHONUNBUFFERED": "1",
+        # OpenMP's threads spin while they wait, which takes a tenfold time when tasks share few cores.
+        "OMP_WAIT_POLICY": "passive",
         **extra,
     }
