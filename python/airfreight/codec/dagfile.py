@@ -2,13 +2,12 @@
 Classes and functions that a DAG file defines, found again by another task.
 
 Airflow imports a DAG file under a name of its own (``unusual_prefix_<hash of its path>_<stem>``), which no other
-process can import. So the stream of a value that mentions such a module ends with a note of the file, relative to its
-bundle. Pickle stops reading before it; it is looked at only when a module is missing.
+process can import. So the stream of a value that mentions such a module ends with a note of where the file is, relative
+to its bundle. It is looked at only when a module is missing.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -19,11 +18,6 @@ from airfreight.errors import InvalidError
 
 _PREFIX = "unusual_prefix_"
 _MENTION = re.compile(rb"unusual_prefix_[0-9a-f]{8,64}_\w+")
-_MARK = b"\nAFDAGFILE1"
-
-# The pickler's frames are about 64 KiB; what is longer is one string or one buffer, and names no module.
-_FRAME_BYTES_MAX = 256 * 1024
-
 _known: tuple[int, bool] = (-1, False)
 
 
@@ -36,31 +30,20 @@ def any_loaded() -> bool:
     return _known[1]
 
 
-class Watch:
-    """Passes a stream on and notes which DAG files it mentions."""
+def mentioned(frame: bytes, into: set[bytes]) -> None:
+    """Adds the DAG files that a frame of a stream mentions; no frame ends within a name."""
+    if b"unusual_prefix_" in frame:
+        into.update(_MENTION.findall(frame))
 
-    def __init__(self, sink: Any) -> None:
-        self._write = sink.write
-        self._mentioned: set[bytes] = set()
 
-    def write(self, data: Any, /) -> int:
-        size = data.nbytes if isinstance(data, memoryview) else len(data)
-        if size <= _FRAME_BYTES_MAX:
-            data = bytes(data)
-            if b"unusual_prefix_" in data:
-                self._mentioned.update(_MENTION.findall(data))
-        return self._write(data)  # type: ignore[no-any-return]
-
-    def finish(self) -> None:
-        """Writes the note behind the pickle, if there is anything to note."""
-        files = {}
-        for name in sorted(mention.decode() for mention in self._mentioned):
-            path = getattr(sys.modules.get(name), "__file__", None)
-            if path:
-                files[name] = _describe(path)
-        if files:
-            note = json.dumps(files).encode()
-            self._write(note + len(note).to_bytes(4, "little") + _MARK)
+def describe_all(names: set[bytes]) -> dict[str, dict[str, str | None]]:
+    """Where the DAG files are, by module name."""
+    described = {}
+    for name in sorted(mention.decode() for mention in names):
+        path = getattr(sys.modules.get(name), "__file__", None)
+        if path:
+            described[name] = _describe(path)
+    return described
 
 
 def _describe(path: str) -> dict[str, str | None]:
@@ -92,36 +75,20 @@ def _running_bundle() -> Any:
         return None
 
 
-def read_note(stream: memoryview) -> dict[str, dict[str, str | None]]:
-    """What :meth:`Watch.finish` wrote at the end of a stream, if it did."""
-    start = end_of_value(stream)
-    if not 0 <= start < len(stream):
-        return {}
-    return json.loads(bytes(stream[start : -len(_MARK) - 4]))  # type: ignore[no-any-return]
-
-
-def end_of_value(stream: memoryview) -> int:
-    """Where a value's own stream ends, before the note if there is one."""
-    if bytes(stream[-len(_MARK) :]) != _MARK:
-        return len(stream)
-    end = len(stream) - len(_MARK) - 4
-    return end - int.from_bytes(stream[end : end + 4], "little")
-
-
-def import_noted(stream: memoryview, missing: str | None) -> bool:
+def import_noted(described: dict[str, dict[str, str | None]], missing: str | None) -> bool:
     """
-    Imports the DAG files that a stream mentions, under the names that it uses.
+    Imports the DAG files that a value needs, under the names that its stream uses.
 
+    :param described: where they are, by module name.
     :param missing: the module that wasn't found.
     :returns: whether there is reason to read the stream again.
     :raises InvalidError: the file isn't on this host.
     """
-    note = read_note(stream)
-    if missing not in note:
+    if missing not in described:
         return False
-    for name, described in note.items():
+    for name, where in described.items():
         if name not in sys.modules:
-            _import(name, described)
+            _import(name, where)
     return True
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import pickle
 from typing import Any
 
-from airfreight.codec import dagfile
-from airfreight.codec.stream import load
-from airfreight.codec.pickler import make_pickler
+from airfreight.codec.pickler import dump
 from airfreight.codec.refusal import explain
+from airfreight.codec.stream import load
 from airfreight.errors import AirfreightError
 
 
-class _TooLarge(Exception):
+class _LimitError(Exception):
     """More than the limit; ends the pickling where it stands."""
 
 
@@ -24,17 +22,16 @@ class _Bounded:
         self._chunks: list[bytes] = []
 
     def write(self, data: Any, /) -> int:
-        data = bytes(data)
         self._left -= len(data)
         if self._left < 0:
-            raise _TooLarge
-        self._chunks.append(data)
+            raise _LimitError
+        self._chunks.append(bytes(data))
         return len(data)
 
-    def keep(self, buffer: pickle.PickleBuffer) -> bool:
-        """Keeps a buffer in the stream; a large one ends the pickling before it is copied."""
-        if buffer.raw().nbytes > self._left:
-            raise _TooLarge
+    def add_buffer(self, buffer: Any, /) -> bool:
+        """Keeps everything in the stream; a large buffer ends the pickling before it is copied."""
+        if (len(buffer) if isinstance(buffer, (bytes, bytearray)) else buffer.raw().nbytes) > self._left:
+            raise _LimitError
         return True
 
     def getvalue(self) -> bytes:
@@ -51,12 +48,9 @@ def dumps(value: Any, limit_bytes: int) -> bytes | None:
     :raises UnstorableError: the value can't be stored, whatever its size.
     """
     sink = _Bounded(limit_bytes)
-    watch = dagfile.Watch(sink) if dagfile.any_loaded() else None
     try:
-        make_pickler(watch or sink, sink.keep).dump(value)
-        if watch is not None:
-            watch.finish()
-    except _TooLarge:
+        dump(value, sink)
+    except _LimitError:
         return None
     except (AirfreightError, MemoryError):
         raise

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import pickle
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from airfreight.codec import dagfile, elementwise, large, plain
-from airfreight.codec.pickler import make_pickler
+from airfreight.codec import elementwise, note, plain
+from airfreight.codec.pickler import dump
 from airfreight.codec.preview import describe
 from airfreight.codec.refusal import explain, type_name
-from airfreight.codec.stream import recover
+from airfreight.codec.stream import failed, load
 from airfreight.errors import AirfreightError, CorruptError, DeniedError
 
 if TYPE_CHECKING:
@@ -74,21 +75,31 @@ def put(
         if count is None:
             encode(writer, value, allow_pickle=allow_pickle)
         codec = "pickle5" if allow_pickle else "plain"
-        if preview:
-            name_of_type, shown = describe(value)
-        else:
-            name_of_type, shown = type_name(value), {}
+        name_of_type, shown = describe(value) if preview else (type_name(value), {})
         nbytes = writer.nbytes
-        metadata: dict[str, Any] = {"type": name_of_type, "codec": codec, "preview": shown}
-        if owner:
-            metadata["owner"] = owner
-        if count is not None:
-            metadata["elements"] = count
-        name = writer.seal(json.dumps(metadata))
+        name = writer.seal(_metadata(name_of_type, codec, shown, owner, count))
     except BaseException:
         writer.abort()
         raise
     return Stored(name, nbytes, name_of_type, shown, codec, count)
+
+
+def _metadata(
+    name_of_type: str, codec: str, preview: dict[str, Any], owner: dict[str, Any] | None, count: int | None
+) -> str:
+    if not preview and owner is None and count is None:
+        return _bare_metadata(name_of_type, codec)
+    metadata: dict[str, Any] = {"type": name_of_type, "codec": codec, "preview": preview}
+    if owner is not None:
+        metadata["owner"] = owner
+    if count is not None:
+        metadata["elements"] = count
+    return json.dumps(metadata)
+
+
+@lru_cache(256)
+def _bare_metadata(name_of_type: str, codec: str) -> str:
+    return json.dumps({"type": name_of_type, "codec": codec, "preview": {}})
 
 
 def get(store: Store, name: str, *, allow_pickle: bool = True, writable: bool = True) -> Any:
@@ -115,14 +126,19 @@ def get_element(store: Store, name: str, index: int, *, allow_pickle: bool = Tru
     :raises IndexError: there is no such element.
     """
     stored = store.get(name, writable=writable)
-    stream = stored.stream
-    if elementwise.is_elementwise(stream):
-        _require(allow_pickle, stored)
-        return elementwise.decode_one(stream, stored.buffers, index)
+    elements = _elements(stored) if allow_pickle else None
+    if elements is not None:
+        return elements.one(index)
     value = decode(stored, allow_pickle=allow_pickle)
-    if isinstance(value, dict):
-        value = list(value.items())
-    return value[index]
+    return list(value.items())[index] if isinstance(value, dict) else value[index]
+
+
+def _elements(stored: Object) -> elementwise.Elements | None:
+    stream = stored.stream
+    if stream[0] != _PICKLE or stream[-1] == note.STOP:
+        return None
+    _, facts = note.read(stream)
+    return elementwise.Elements(stream, stored.buffers, facts) if "elements" in facts else None
 
 
 def encode(writer: Writer, value: Any, *, allow_pickle: bool = True) -> None:
@@ -134,18 +150,12 @@ def encode(writer: Writer, value: Any, *, allow_pickle: bool = True) -> None:
     if not allow_pickle:
         plain.encode(writer, value)
         return
-    sink = dagfile.Watch(writer) if dagfile.any_loaded() else writer
     try:
-        if large.is_within(value):
-            large.dump(sink, writer.add_buffer, value)
-        else:
-            make_pickler(sink, writer.add_buffer).dump(value)
+        dump(value, writer)
     except (AirfreightError, MemoryError):
         raise
     except Exception as error:
         raise explain(value, error) from error
-    if sink is not writer:
-        sink.finish()
 
 
 def decode(stored: Object, *, allow_pickle: bool = True) -> Any:
@@ -153,29 +163,23 @@ def decode(stored: Object, *, allow_pickle: bool = True) -> Any:
     stream = stored.stream
     if len(stream) == 0:
         raise CorruptError(f"object {stored.name} holds no value")
-    if stream[0] == _PICKLE:
-        if not allow_pickle:
-            _require(allow_pickle, stored)
-        try:
-            return pickle.loads(stream, buffers=stored.buffers)
-        except Exception as error:
-            return recover(error, lambda: pickle.loads(stream, buffers=stored.buffers), stream)
-    if plain.is_plain(stream):
-        return plain.decode(stream, stored.buffers)
-    _require(allow_pickle, stored)
-    if large.is_large(stream):
-        return large.load(stream, stored.buffers)
-    if elementwise.is_elementwise(stream):
-        return elementwise.decode(stream, stored.buffers)
-    raise CorruptError(
-        f"object {stored.name} is in a form that this version does not know",
-        "it was written by a newer Airfreight, or by another program",
-    )
-
-
-def _require(allow_pickle: bool, stored: Object) -> None:
+    if stream[0] != _PICKLE:
+        if plain.is_plain(stream):
+            return plain.decode(stream, stored.buffers)
+        raise CorruptError(
+            f"object {stored.name} is in a form that this version does not know",
+            "it was written by a newer Airfreight, or by another program",
+        )
     if not allow_pickle:
         raise DeniedError(
             f"object {stored.name} is a pickle, and [airfreight] allow_pickle is false here",
             "rerun the task that made it with allow_pickle = false as well, or allow pickle for both",
         )
+    if stream[-1] == note.STOP:
+        buffers = stored.buffers
+        try:
+            return pickle.loads(stream, buffers=buffers)
+        except Exception as error:
+            raise failed(error) from error
+    elements = _elements(stored)
+    return load(stream, stored.buffers) if elements is None else elements.whole()

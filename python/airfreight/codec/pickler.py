@@ -6,19 +6,14 @@ import copyreg
 import pickle
 from collections.abc import Callable
 from operator import attrgetter, methodcaller
-from typing import Any, Protocol
+from typing import Any
 
 from airfreight.codec.reducers import reducer_for
+from airfreight.codec.sink import Sink, Target
 
 PROTOCOL = 5
 
 Reducer = Callable[[Any], Any]
-
-
-class Sink(Protocol):
-    """Where the pickle stream goes: the store's ``Writer``, or something in memory."""
-
-    def write(self, data: Any, /) -> int: ...
 
 
 class _ByType(dict[type, Reducer]):
@@ -45,20 +40,22 @@ class _ByType(dict[type, Reducer]):
 _reducers = _ByType()
 
 
-def make_pickler(sink: Sink, buffer_callback: Callable[[Any], Any] | None) -> pickle.Pickler:
-    """
-    Makes a pickler with our reducers.
-
-    :param sink: takes the stream.
-    :param buffer_callback: takes each out-of-band buffer; true from it keeps the buffer in the stream.
-    """
-    return prepare(pickle.Pickler(sink, PROTOCOL, buffer_callback=buffer_callback))
-
-
-def prepare(pickler: pickle.Pickler) -> pickle.Pickler:
-    """Gives a pickler our reducers."""
+def make_pickler(sink: Sink) -> pickle.Pickler:
+    """Makes a pickler with our reducers that writes to a sink."""
     if _reducers.registered != len(copyreg.dispatch_table):
         _reducers.clear()
         _reducers.registered = len(copyreg.dispatch_table)
+    pickler = pickle.Pickler(sink, PROTOCOL, buffer_callback=sink.add_buffer)
     pickler.dispatch_table = _reducers
     return pickler
+
+
+def dump(value: Any, target: Target) -> None:
+    """
+    Pickles a value.
+
+    :param target: takes the stream and the buffers.
+    """
+    sink = Sink(target)
+    make_pickler(sink).dump(value)
+    sink.finish()

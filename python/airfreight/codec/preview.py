@@ -98,7 +98,9 @@ def _describer_of(cls: type) -> Callable[[Any, int], _Preview] | None:
     if cls.__module__.startswith("pyarrow.") and hasattr(cls, "null_count"):
         return _arrow_array
     if issubclass(cls, tuple) and hasattr(cls, "_fields"):
-        return lambda value, width: _fields(zip(cls._fields, tuple.__iter__(value), strict=False), len(cls._fields), width)
+        return lambda value, width: _fields(
+            zip(cls._fields, tuple.__iter__(value), strict=False), len(cls._fields), width
+        )
     if hasattr(cls, "__dataclass_fields__"):
         return lambda value, width: _fields(vars(value).items(), len(vars(value)), width) if _has_dict(value) else {}
     if hasattr(cls, "__pydantic_fields__"):
@@ -189,7 +191,9 @@ def _fields(pairs: Iterable[tuple[Any, Any]], total: int, width: int) -> _Previe
 
 
 def _array(value: Any, width: int) -> _Preview:
-    first = [_brief(part) for part in value[(0,) * (value.ndim - 1)][:width].tolist()] if value.ndim and value.size else []
+    first = (
+        [_brief(part) for part in value[(0,) * (value.ndim - 1)][:width].tolist()] if value.ndim and value.size else []
+    )
     return {"shape": list(value.shape), "dtype": str(value.dtype)[:_TEXT_LENGTH_MAX], "first": first}
 
 
@@ -221,7 +225,9 @@ def _multi_index(value: Any, width: int) -> _Preview:
 
 def _arrow_table(value: Any, width: int) -> _Preview:
     schema = value.schema
-    columns = _labelled((schema.field(at).name, str(schema.field(at).type)[:60]) for at in range(min(width, len(schema))))
+    columns = _labelled(
+        (schema.field(at).name, str(schema.field(at).type)[:60]) for at in range(min(width, len(schema)))
+    )
     heads = [value.column(at).slice(0, min(width, 3)).to_pylist() for at in range(min(width, len(schema)))]
     rows = [[_brief(part) for part in row] for row in zip(*heads, strict=True)]
     preview: _Preview = {"shape": [value.num_rows, value.num_columns], "columns": columns, "rows": rows}

@@ -7,9 +7,9 @@ that can't be pickled, without consuming any of it.
 
 from __future__ import annotations
 
-import pickle
 import types
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any
 
 from airfreight.errors import InvalidError
@@ -156,7 +156,9 @@ def type_name(value: Any) -> str:
     return name_of(type(value))
 
 
+@lru_cache(1024)
 def name_of(cls: type) -> str:
+    """The name of a type as one would import it, without ``builtins``."""
     module = cls.__module__
     return cls.__qualname__ if module == "builtins" else f"{_public(module)}.{cls.__qualname__}"
 
@@ -241,12 +243,15 @@ class _Nowhere:
     def write(self, data: Any, /) -> int:
         return 0
 
+    def add_buffer(self, buffer: Any, /) -> bool:
+        return False
+
 
 def _try(value: Any) -> BaseException | None:
-    from airfreight.codec.pickler import make_pickler
+    from airfreight.codec.pickler import dump
 
     try:
-        make_pickler(_Nowhere(), lambda buffer: None).dump(value)
+        dump(value, _Nowhere())
     except Exception as error:
         return error
     return None

@@ -3,52 +3,98 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
-from airfreight.codec import dagfile
+from airfreight.codec import dagfile, note
 from airfreight.errors import AirfreightError, InvalidError
 
 
-def load(stream: Any, buffers: Iterable[Any]) -> Any:
+def load(stream: Any, buffers: Any) -> Any:
     """
     Unpickles a stream.
 
     :param stream: the stream, as bytes or a view of them.
-    :param buffers: its out-of-band buffers.
+    :param buffers: the buffers that belong to it.
     :raises InvalidError: something that the value is made of isn't here.
     """
-    return attempt(lambda: pickle.loads(stream, buffers=buffers), stream)
+    if stream[-1] == note.STOP:
+        return attempt(lambda: pickle.loads(stream, buffers=buffers), {})
+    end, facts = note.read(stream)
+    return load_part(memoryview(stream), 0, end, buffers, 0, len(buffers), facts)
 
 
-def attempt(read: Callable[[], Any], stream: Any) -> Any:
+def load_part(stream: memoryview, start: int, end: int, buffers: Any, first: int, last: int, facts: Any) -> Any:
     """
-    Reads, and reads once more if what was missing is a DAG file that the stream tells of.
+    Unpickles a part of a stream.
+
+    :param start: where it begins; ``end`` is where it ends.
+    :param buffers: all buffers of the object.
+    :param first: the number of the part's first buffer; ``last`` is that of the first one that isn't.
+    :param facts: the stream's note.
+    """
+    gaps = {position - start: number for position, number in facts.get("gaps", ()) if first <= number < last}
+    gap_buffers = frozenset(gaps.values())
+    own = [buffers[number] for number in range(first, last) if number not in gap_buffers]
+    part = stream[start:end]
+    if not gaps:
+        return attempt(lambda: pickle.loads(part, buffers=own), facts)
+    fillers = {position: buffers[number] for position, number in gaps.items()}
+    return attempt(lambda: pickle.Unpickler(_Filled(part, fillers), buffers=own).load(), facts)
+
+
+class _Filled:
+    """A stream as a file, in which each gap holds its buffer's bytes. An unpickler asks for those in one piece."""
+
+    def __init__(self, stream: memoryview, fillers: dict[int, Any]) -> None:
+        self._stream = stream
+        self._fillers = fillers
+        self._position = 0
+
+    def read(self, length: int = -1) -> Any:
+        filler = self._fillers.get(self._position)
+        if filler is not None and length == len(filler):
+            del self._fillers[self._position]
+            return filler
+        start = self._position
+        self._position = len(self._stream) if length < 0 else min(start + length, len(self._stream))
+        return bytes(self._stream[start : self._position])
+
+    def readinto(self, into: Any) -> int:
+        found = self.read(len(into))
+        into[: len(found)] = found
+        return len(found)
+
+    def readline(self) -> bytes:
+        rest = bytes(self._stream[self._position : self._position + 4096])
+        return self.read(rest.find(b"\n") + 1 or len(rest))  # type: ignore[no-any-return]
+
+
+def attempt(read: Callable[[], Any], facts: dict[str, Any]) -> Any:
+    """
+    Reads, and reads once more if what was missing is a DAG file that the note tells of.
 
     :param read: unpickles.
-    :param stream: what it reads from.
+    :param facts: the stream's note.
     :raises InvalidError: something that the value is made of isn't here.
     """
     try:
         return read()
     except Exception as error:
-        return recover(error, read, stream)
-
-
-def recover(error: Exception, read: Callable[[], Any], stream: Any) -> Any:
-    """The second half of :func:`attempt`, for who makes the first one itself."""
-    missing = error.name if isinstance(error, ModuleNotFoundError) else None
-    if missing is not None and dagfile.import_noted(memoryview(stream), missing):
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        failure = error
+    if dagfile.import_noted(facts.get("dag_files", {}), missing):
         try:
             return read()
-        except Exception as again:
-            error = again
+        except Exception as error:
+            failure = error
+    raise failed(failure) from failure
+
+
+def failed(error: Exception) -> Exception:
+    """What to raise for an unpickling that failed."""
     if isinstance(error, (AirfreightError, MemoryError)):
-        raise error
-    raise _explained(error) from error
-
-
-def _explained(error: Exception) -> InvalidError:
+        return error
     if isinstance(error, ModuleNotFoundError):
         return InvalidError(
             f"cannot read the value: it holds something of the module {error.name}, which is not installed here",
