@@ -11,8 +11,10 @@ use crate::ObjectId;
 pub const MAGIC: [u8; 8] = *b"AFREIGHT";
 /// The version this crate writes, and the highest it reads.
 pub const VERSION: u16 = 1;
-/// Length of the header, and where the stream starts.
-pub const HEADER_BYTES: u64 = 128;
+/// Length of the header.
+pub const HEADER_LEN: usize = 128;
+/// The same as an offset: where the stream starts.
+pub const HEADER_BYTES: u64 = HEADER_LEN as u64;
 /// Buffers and the footer start on multiples of this: enough for AVX-512, Arrow and a cache line.
 pub const ALIGN: u64 = 64;
 /// Payloads up to this length always carry a checksum; it costs a microsecond or two.
@@ -180,7 +182,7 @@ impl Header {
     ///
     /// # Errors
     /// Everything that [`FormatError`] lists but the checksums of footer and payload, which need more bytes.
-    pub fn decode(bytes: &[u8; HEADER_BYTES as usize], actual_bytes: u64) -> Result<Self, FormatError> {
+    pub fn decode(bytes: &[u8; HEADER_LEN], actual_bytes: u64) -> Result<Self, FormatError> {
         let raw: RawHeader = zerocopy::transmute!(*bytes);
         if raw.magic != MAGIC {
             return Err(FormatError::Magic);
@@ -231,7 +233,7 @@ impl Header {
 
     /// The header's bytes, with its checksum.
     #[must_use]
-    pub fn encode(&self) -> [u8; HEADER_BYTES as usize] {
+    pub fn encode(&self) -> [u8; HEADER_LEN] {
         let mut raw = RawHeader {
             magic: MAGIC,
             version: VERSION.into(),

@@ -61,6 +61,7 @@ impl Slice {
 
 #[pymethods]
 impl Slice {
+    #[expect(clippy::needless_pass_by_value, reason = "what the binding's macro calls for")]
     /// # Safety
     /// Called by the interpreter with a view to fill.
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {

@@ -1,5 +1,7 @@
 //! Authentication of references: functions of `airfreight._store`.
 
+#![allow(clippy::needless_pass_by_value, reason = "what Python passes is owned here")]
+
 use airfreight_core::ReferenceError;
 use pyo3::prelude::*;
 

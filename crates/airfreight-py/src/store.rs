@@ -63,7 +63,7 @@ impl Store {
             ttl: ttl_seconds.map(Duration::from_secs),
             must_exist: !create,
         };
-        let store = py.detach(|| airfreight_store::Store::open(options)).map_err(|error| from_store(py, &error))?;
+        let store = py.detach(|| airfreight_store::Store::open(&options)).map_err(|error| from_store(py, &error))?;
         Ok(Self { store })
     }
 

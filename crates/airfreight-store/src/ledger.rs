@@ -24,13 +24,8 @@ pub(crate) struct Ledger {
 }
 
 /// Held while directories and counters change together; released on drop.
-pub(crate) struct LedgerLock(OwnedFd);
-
-impl LedgerLock {
-    /// The descriptor that carries the lock.
-    pub(crate) fn fd(&self) -> &OwnedFd {
-        &self.0
-    }
+pub(crate) struct LedgerLock {
+    _fd: OwnedFd,
 }
 
 impl Ledger {
@@ -85,16 +80,19 @@ impl Ledger {
     }
 
     /// For a change of directories and counters; many at a time.
+    #[expect(clippy::unused_self, reason = "who has a ledger may lock it")]
     pub(crate) fn change(&self, tier: &Tier) -> Result<LedgerLock> {
         Self::lock(tier, FlockOperation::LockShared)
     }
 
     /// For a count; alone.
+    #[expect(clippy::unused_self, reason = "who has a ledger may lock it")]
     pub(crate) fn count(&self, tier: &Tier) -> Result<LedgerLock> {
         Self::lock(tier, FlockOperation::LockExclusive)
     }
 
     /// As [`Self::count`], if nobody changes anything just now.
+    #[expect(clippy::unused_self, reason = "who has a ledger may lock it")]
     pub(crate) fn try_count(&self, tier: &Tier) -> Result<Option<LedgerLock>> {
         match Self::lock(tier, FlockOperation::NonBlockingLockExclusive) {
             Ok(lock) => Ok(Some(lock)),
@@ -113,7 +111,7 @@ impl Ledger {
             })?;
         rustix::io::retry_on_intr(|| fs::flock(&fd, operation))
             .map_err(StoreError::io("lock", tier.path.join("ledger")))?;
-        Ok(LedgerLock(fd))
+        Ok(LedgerLock { _fd: fd })
     }
 
     fn word(&self, index: usize) -> &AtomicU64 {
@@ -166,10 +164,6 @@ impl Counter<'_> {
                 used.checked_add(bytes).filter(|&sum| sum <= limit)
             })
             .is_ok()
-    }
-
-    pub(crate) fn add(self, bytes: u64) {
-        self.0.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Takes off, stopping at 0: a count in between may already have noticed.

@@ -9,7 +9,7 @@
 //!
 //! # let folder = tempfile::tempdir()?;
 //! # let path = folder.path().join("store");
-//! let store = Store::open(Options { path: Some(path), ..Options::default() })?;
+//! let store = Store::open(&Options { path: Some(path), ..Options::default() })?;
 //! let mut writer = store.create()?;
 //! writer.write(b"a stream")?;
 //! let name = writer.seal(&[b"a buffer"], r#"{"type": "example"}"#)?;

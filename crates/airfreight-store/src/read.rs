@@ -10,15 +10,16 @@ use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::error::{Result, StoreError};
+use crate::pool::RECYCLE_BYTES_MIN;
 use crate::store::Inner;
 use crate::sys::{Access, Body, HeapBytes, Mapping};
 use crate::tier::{Tier, TierKind, is_sealed, now_ns, used_ns};
 
-/// How much is read at once in the hope that it is the whole object.
-const FIRST_READ_BYTES: usize = 8192;
 /// Objects up to this length are read; longer ones are mapped. Up to here a copy costs no more than the page faults,
 /// and an object that isn't mapped needs no descriptor.
-const READ_BYTES_MAX: u64 = CHECKED_PAYLOAD_BYTES_MAX + FIRST_READ_BYTES as u64;
+const READ_BYTES_MAX: u64 = CHECKED_PAYLOAD_BYTES_MAX + 8192;
+/// How much of a longer one is read to see what it is.
+const FIRST_READ_BYTES: u64 = 4096;
 /// The longest that any step of ours holds an object's exclusive lock is microseconds.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Last use is kept to the second.
@@ -140,7 +141,7 @@ struct Pinned {
     stat: Stat,
     header: Header,
     /// The file's beginning; all of it where it is short.
-    first: Vec<u8>,
+    first: HeapBytes,
     kind: TierKind,
 }
 
@@ -148,7 +149,7 @@ impl Inner {
     pub(crate) fn get(&self, name: ObjectName, access: Access) -> Result<Object> {
         let mut damaged = None;
         for tier in self.tiers() {
-            match self.get_in(tier, name, access) {
+            match get_in(tier, name, access) {
                 Ok(Some(object)) => return Ok(object),
                 Ok(None) => {}
                 // Another tier may have a good copy.
@@ -162,37 +163,6 @@ impl Inner {
         Err(damaged.unwrap_or(StoreError::NotFound { name, store: self.memory.path.clone() }))
     }
 
-    fn get_in(&self, tier: &Tier, name: ObjectName, access: Access) -> Result<Option<Object>> {
-        let Some(pinned) = pin(tier, name, Timing::Use)? else { return Ok(None) };
-        let corrupt = |source| StoreError::Corrupt { name, store: tier.path.clone(), source };
-        let io = |action| tier.io(action, tier.object_path(name));
-        touch(&pinned);
-        let Pinned { fd, header, first, kind, .. } = pinned;
-
-        let footer = read_footer(&fd, &header, &first).map_err(io("read"))?;
-        let footer = Footer::decode(&header, &footer).map_err(corrupt)?;
-        let (body, pin) = if header.file_bytes <= READ_BYTES_MAX {
-            (read_body(&fd, &header, &first).map_err(io("read"))?, None)
-        } else {
-            let len = usize::try_from(header.file_bytes).map_err(|_| io("map")(Errno::FBIG))?;
-            match Mapping::object(fd.as_fd(), len, access) {
-                Ok(mapping) => (Body::Mapped(mapping), Some(fd)),
-                // vm.max_map_count is reached or overcommit is off: private memory is dearer, but it is there.
-                Err(Errno::NOMEM) => (read_body(&fd, &header, &first).map_err(io("read"))?, None),
-                Err(errno) => return Err(io("map")(errno)),
-            }
-        };
-        let object = Object { name, header, footer, kind, body, _pin: pin };
-        // What was on a disk is verified each time; what never left memory only where that is cheap.
-        if let Some(expected) = header.payload_crc
-            && (kind != TierKind::Memory || header.payload_bytes <= CHECKED_PAYLOAD_BYTES_MAX)
-            && checksum(object.range(HEADER_BYTES, header.table_offset - HEADER_BYTES)) != expected
-        {
-            return Err(corrupt(FormatError::PayloadChecksum));
-        }
-        Ok(Some(object))
-    }
-
     pub(crate) fn describe(&self, name: ObjectName) -> Result<Description> {
         for tier in self.tiers() {
             let Some(pinned) = pin(tier, name, Timing::Look)? else { continue };
@@ -200,15 +170,16 @@ impl Inner {
             let footer = read_footer(&pinned.fd, &pinned.header, &pinned.first)
                 .map_err(tier.io("read", tier.object_path(name)))?;
             let footer = Footer::decode(&pinned.header, &footer).map_err(corrupt)?;
-            // Our own shared lock becomes exclusive unless somebody else shares it.
+            // Our own lock becomes exclusive unless somebody else shares it.
             let held = fs::flock(&pinned.fd, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK);
             return Ok(Description {
                 name,
                 payload_bytes: pinned.header.payload_bytes,
-                file_bytes: u64::try_from(pinned.stat.st_size).unwrap_or(0),
+                file_bytes: file_bytes(&pinned.stat),
                 kind: pinned.kind,
                 created_ns: pinned.header.created_unix_ns,
                 used_ns: used_ns(&pinned.stat),
+                #[allow(clippy::useless_conversion, reason = "32 bits on arm64")]
                 links: u64::from(pinned.stat.st_nlink),
                 pinned: held,
                 metadata: footer.metadata,
@@ -216,6 +187,37 @@ impl Inner {
         }
         Err(StoreError::NotFound { name, store: self.memory.path.clone() })
     }
+}
+
+fn get_in(tier: &Tier, name: ObjectName, access: Access) -> Result<Option<Object>> {
+    let Some(pinned) = pin(tier, name, Timing::Use)? else { return Ok(None) };
+    let corrupt = |source| StoreError::Corrupt { name, store: tier.path.clone(), source };
+    let io = |action| tier.io(action, tier.object_path(name));
+    touch(&pinned);
+    let Pinned { fd, header, first, kind, .. } = pinned;
+
+    let footer = read_footer(&fd, &header, &first).map_err(io("read"))?;
+    let footer = Footer::decode(&header, &footer).map_err(corrupt)?;
+    let (body, pin) = if header.file_bytes <= first.len() as u64 {
+        (Body::Heap(first), None)
+    } else {
+        let len = usize::try_from(header.file_bytes).map_err(|_| io("map")(Errno::FBIG))?;
+        match Mapping::object(fd.as_fd(), len, access) {
+            Ok(mapping) => (Body::Mapped(mapping), Some(fd)),
+            // vm.max_map_count is reached or overcommit is off: private memory is dearer, but it is there.
+            Err(Errno::NOMEM) => (Body::Heap(read_body(&fd, len).map_err(io("read"))?), None),
+            Err(errno) => return Err(io("map")(errno)),
+        }
+    };
+    let object = Object { name, header, footer, kind, body, _pin: pin };
+    // What was on a disk is verified each time; what never left memory only where that is cheap.
+    if let Some(expected) = header.payload_crc
+        && (kind != TierKind::Memory || header.payload_bytes <= CHECKED_PAYLOAD_BYTES_MAX)
+        && checksum(object.range(HEADER_BYTES, header.table_offset - HEADER_BYTES)) != expected
+    {
+        return Err(corrupt(FormatError::PayloadChecksum));
+    }
+    Ok(Some(object))
 }
 
 /// Whether opening counts as use.
@@ -228,7 +230,8 @@ enum Timing {
 /// Opens and locks an object's file. `None` when this tier doesn't have it.
 fn pin(tier: &Tier, name: ObjectName, timing: Timing) -> Result<Option<Pinned>> {
     let file = name.to_string();
-    let mut flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // What lies there may be no plain file; opening a pipe would wait for its writer.
+    let mut flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     if timing == Timing::Look {
         flags |= OFlags::NOATIME;
     }
@@ -242,17 +245,24 @@ fn pin(tier: &Tier, name: ObjectName, timing: Timing) -> Result<Option<Pinned>> 
             }
             Err(errno) => return Err(tier.io("open", tier.object_path(name))(errno)),
         };
-        match fs::flock(&fd, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => {}
-            // It is leaving, and the next look finds no name; or somebody asks whether it is held, for a moment.
-            Err(Errno::WOULDBLOCK | Errno::INTR) => {
-                wait.a_moment()?;
-                continue;
-            }
-            Err(errno) => return Err(tier.io("lock", tier.object_path(name))(errno)),
-        }
         let io = |errno| tier.io("read", tier.object_path(name))(errno);
-        let stat = fs::fstat(&fd).map_err(io)?;
+        let mut stat = fs::fstat(&fd).map_err(io)?;
+        let mut actual_bytes = file_bytes(&stat);
+        // Shorter files are never reused: what is in one stays until nobody has it open.
+        if actual_bytes >= RECYCLE_BYTES_MIN {
+            match fs::flock(&fd, FlockOperation::NonBlockingLockShared) {
+                Ok(()) => {}
+                // It is leaving, and the next look finds no name; or somebody asks whether it is held, for a moment.
+                Err(Errno::WOULDBLOCK | Errno::INTR) => {
+                    wait.a_moment()?;
+                    continue;
+                }
+                Err(errno) => return Err(tier.io("lock", tier.object_path(name))(errno)),
+            }
+            // What was true before the lock may not be true under it.
+            stat = fs::fstat(&fd).map_err(io)?;
+            actual_bytes = file_bytes(&stat);
+        }
         if !is_sealed(&stat) {
             // Between leaving the store and being reused a file is writable; then its name is gone by now.
             if still_named(tier, &file, &stat) {
@@ -261,17 +271,16 @@ fn pin(tier: &Tier, name: ObjectName, timing: Timing) -> Result<Option<Pinned>> 
             }
             continue;
         }
-        let actual_bytes = u64::try_from(stat.st_size).unwrap_or(0);
-        let mut first = vec![0; FIRST_READ_BYTES];
-        let got = rustix::io::retry_on_intr(|| rustix::io::pread(&fd, &mut first, 0)).map_err(io)?;
-        first.truncate(got);
+        let first_bytes = if actual_bytes <= READ_BYTES_MAX { actual_bytes } else { FIRST_READ_BYTES };
+        let first = read_body(&fd, usize::try_from(first_bytes).unwrap_or(0)).map_err(io)?;
         let header = first
+            .bytes()
             .first_chunk()
             .ok_or(FormatError::Truncated { expected_bytes: HEADER_BYTES, actual_bytes })
             .and_then(|bytes| Header::decode(bytes, actual_bytes))
-            .and_then(|header| match header.id == name.id() {
-                true => Ok(header),
-                false => Err(FormatError::Layout("it holds another object's id")),
+            .and_then(|header| {
+                let own = header.id == name.id();
+                own.then_some(header).ok_or(FormatError::Layout("it holds another object's id"))
             });
         match header {
             Ok(header) => return Ok(Some(Pinned { fd, stat, header, first, kind: tier.kind })),
@@ -339,10 +348,10 @@ fn touch(pinned: &Pinned) {
     }
 }
 
-fn read_footer(fd: &OwnedFd, header: &Header, first: &[u8]) -> rustix::io::Result<Vec<u8>> {
+fn read_footer(fd: &OwnedFd, header: &Header, first: &HeapBytes) -> rustix::io::Result<Vec<u8>> {
     let start = usize::try_from(header.table_offset).unwrap_or(usize::MAX);
     let len = usize::try_from(header.footer_bytes()).map_err(|_| Errno::FBIG)?;
-    if let Some(footer) = first.get(start..).and_then(|rest| rest.get(..len)) {
+    if let Some(footer) = first.bytes().get(start..).and_then(|rest| rest.get(..len)) {
         return Ok(footer.to_vec());
     }
     let mut footer = vec![0; len];
@@ -350,16 +359,12 @@ fn read_footer(fd: &OwnedFd, header: &Header, first: &[u8]) -> rustix::io::Resul
     Ok(footer)
 }
 
-fn read_body(fd: &OwnedFd, header: &Header, first: &[u8]) -> rustix::io::Result<Body> {
-    let len = usize::try_from(header.file_bytes).map_err(|_| Errno::FBIG)?;
-    HeapBytes::fill(len, |bytes| match first.get(..len) {
-        Some(whole) => {
-            bytes.copy_from_slice(whole);
-            Ok(())
-        }
-        None => read_exact(fd, bytes, 0),
-    })
-    .map(Body::Heap)
+fn read_body(fd: &OwnedFd, len: usize) -> rustix::io::Result<HeapBytes> {
+    HeapBytes::fill(len, |bytes| read_exact(fd, bytes, 0))
+}
+
+fn file_bytes(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_size).unwrap_or(0)
 }
 
 fn read_exact(fd: &OwnedFd, mut bytes: &mut [u8], mut offset: u64) -> rustix::io::Result<()> {

@@ -17,7 +17,7 @@ use crate::store::Inner;
 use crate::tier::{OURS, TierKind, now_ns};
 
 /// How long a put waits for others who are making room; moving gigabytes to a slow disk takes a while.
-const ROOM_WAIT_MAX: Duration = Duration::from_secs(300);
+const ROOM_WAIT_MAX: Duration = Duration::from_mins(5);
 /// How often room is made for one put before others who take it away win.
 const ROUNDS_MAX: u32 = 64;
 /// A bit more than needed is freed, so that not every put of a full store scans it: this part of the limit.

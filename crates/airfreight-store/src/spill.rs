@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use airfreight_core::format::{Checksum, HEADER_BYTES, Header};
+use airfreight_core::format::{Checksum, HEADER_BYTES, HEADER_LEN, Header};
 use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
@@ -53,7 +53,7 @@ impl Inner {
     fn copy_out(&self, spill: &Tier, source: &OwnedFd, victim: &Victim) -> Result<()> {
         let first = victim.names[0];
         let stat = fs::fstat(source).map_err(self.memory.io("examine", self.memory.object_path(first)))?;
-        let mut head = [0; HEADER_BYTES as usize];
+        let mut head = [0; HEADER_LEN];
         let io = |errno| self.memory.io("read", self.memory.object_path(first))(errno);
         let got = rustix::io::retry_on_intr(|| rustix::io::pread(source, &mut head, 0)).map_err(io)?;
         let damaged = |source| StoreError::Corrupt { name: first, store: self.memory.path.clone(), source };
@@ -68,7 +68,7 @@ impl Inner {
             });
         }
         let temp = format!("{first}.s");
-        let made = self.make_spill_file(spill, &temp);
+        let made = make_spill_file(spill, &temp);
         drop(lock);
         let copied = made.and_then(|target| {
             crash_point("spill.temp");
@@ -97,13 +97,6 @@ impl Inner {
         copied.map(|_| ())
     }
 
-    fn make_spill_file(&self, spill: &Tier, temp: &str) -> Result<OwnedFd> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        fs::openat(&spill.tmp, temp, flags, SEALED)
-            .and_then(|fd| fs::flock(&fd, FlockOperation::NonBlockingLockShared).map(|()| fd))
-            .map_err(spill.io("create", spill.path.join("tmp").join(temp)))
-    }
-
     /// Removes the spill folders of stores that were at this store's path before (a reboot empties shared memory).
     pub(crate) fn remove_orphans(&self) -> Result<u64> {
         let Ok(root) = crate::tier::open_root(&self.limits.spill_path, false) else { return Ok(0) };
@@ -121,6 +114,13 @@ impl Inner {
         }
         Ok(removed)
     }
+}
+
+fn make_spill_file(spill: &Tier, temp: &str) -> Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    fs::openat(&spill.tmp, temp, flags, SEALED)
+        .and_then(|fd| fs::flock(&fd, FlockOperation::NonBlockingLockShared).map(|()| fd))
+        .map_err(spill.io("create", spill.path.join("tmp").join(temp)))
 }
 
 /// Opens this store's folder of the spill directory; `None` when it isn't there and `create` is false.

@@ -107,7 +107,7 @@ impl Store {
     /// - [`StoreError::Missing`]: it isn't there and [`Options::must_exist`] is set.
     /// - [`StoreError::Options`]: a limit makes no sense.
     /// - [`StoreError::Io`]: the system refused.
-    pub fn open(options: Options) -> Result<Self> {
+    pub fn open(options: &Options) -> Result<Self> {
         let Location { path, notice } = match &options.path {
             Some(path) => Location { path: path.clone(), notice: None },
             None => Location::find(),
@@ -125,7 +125,7 @@ impl Store {
             TierKind::Memory => total_bytes(&stat) / 2,
             TierKind::Disk | TierKind::Spill => available_bytes(&stat) / 2,
         };
-        let limits = Limits::new(&options, half)?;
+        let limits = Limits::new(options, half)?;
         let (id, made) = store_id(&root, &path, options.must_exist)?;
         let memory = Tier::open(kind, path, root)?;
         let warm = (limits.pool_bytes > 0).then(|| private_subdir(&memory.root, &memory.path, c"warm")).transpose()?;
@@ -357,7 +357,7 @@ impl Inner {
         self.limits.spill_capacity_bytes.unwrap_or_else(|| {
             *self.spill_capacity.get_or_init(|| {
                 let existing = self.limits.spill_path.ancestors().find_map(|path| fs::statfs(path).ok());
-                existing.map_or(0, |stat| (available_bytes(&stat) + self.ledger.spilled().get()) / 2)
+                existing.map_or(0, |stat| u64::midpoint(available_bytes(&stat), self.ledger.spilled().get()))
             })
         })
     }

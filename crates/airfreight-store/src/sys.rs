@@ -69,18 +69,24 @@ impl Mapping {
     /// Copies `bytes` to `offset`; only for mappings made by [`Self::populated`].
     pub(crate) fn copy_from(&self, offset: usize, bytes: &[u8]) {
         assert!(offset.checked_add(bytes.len()).is_some_and(|end| end <= self.len), "copy leaves the mapping");
-        // SAFETY: the range lies in the mapping (asserted), whose pages exist, so no access faults. The file is
-        // temporary and locked by this writer: no reader maps it, and parallel writers copy to disjoint ranges.
-        // `bytes` can't overlap it, because nothing hands out a slice of such a mapping.
-        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.base.as_ptr().add(offset), bytes.len()) };
+        // SAFETY: in the mapping (asserted).
+        let target = unsafe { self.base.as_ptr().add(offset) };
+        // SAFETY: the range lies in the mapping, whose pages exist, so no access faults. The file is temporary and
+        // locked by this writer: no reader maps it, and parallel writers copy to disjoint ranges. `bytes` can't
+        // overlap it, because nothing hands out a slice of such a mapping.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len()) };
     }
 
     /// The 64-bit word at `index`, shared with every process that maps the page.
+    #[allow(clippy::cast_ptr_alignment, reason = "a mapping starts on a page")]
     pub(crate) fn word(&self, index: usize) -> &AtomicU64 {
         assert!((index + 1) * 8 <= self.len, "no such word");
-        // SAFETY: in range (asserted), page-aligned base and so 8-byte aligned; all access, here and in other
-        // processes, is atomic; the mapping lives as long as the reference.
-        unsafe { AtomicU64::from_ptr(self.base.as_ptr().cast::<u64>().add(index)) }
+        let words: *mut u64 = self.base.as_ptr().cast();
+        // SAFETY: in range (asserted).
+        let word = unsafe { words.add(index) };
+        // SAFETY: the base is page-aligned and so `word` 8-byte aligned; all access, here and in other processes, is
+        // atomic; the mapping lives as long as the reference.
+        unsafe { AtomicU64::from_ptr(word) }
     }
 }
 
@@ -122,6 +128,12 @@ impl HeapBytes {
 
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// The bytes, for as long as nobody writes them through [`Self::as_ptr`].
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: pointer and length are those of the allocation that `self` owns; who writes is as for `Body::bytes`.
+        unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len) }
     }
 }
 

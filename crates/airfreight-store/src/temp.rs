@@ -1,7 +1,7 @@
 //! A file on its way to become an object: reserved, locked, and gone with its writer.
 
 use std::io::IoSlice;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{self, AtFlags, FallocateFlags, FlockOperation, OFlags};
@@ -22,6 +22,59 @@ const COPY_THREADS_MAX: usize = 4;
 const SLACK_DIVISOR: u64 = 32;
 /// The kernel takes at most 1024 slices at once.
 const SLICES_MAX: usize = 1024;
+
+/// Writes a whole small object under the ledger's lock, which stands in for the lock of its temporary file.
+///
+/// Seven system calls in all; the room was reserved under `lock`, and is given back when this fails.
+pub(crate) fn write_small(
+    store: &Inner,
+    lock: LedgerLock,
+    temp: &str,
+    name: airfreight_core::ObjectName,
+    pieces: &[Piece<'_>],
+) -> Result<()> {
+    let tier = &store.memory;
+    let error = |action| tier.io(action, tier.path.join("tmp").join(temp));
+    crash_point("create.reserved");
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let written = fs::openat(&tier.tmp, temp, flags, SEALED).map_err(error("create")).and_then(|fd| {
+        crash_point("create.temp");
+        let written = write_pieces(fd.as_fd(), pieces).map_err(error("write")).and_then(|()| {
+            crash_point("write.done");
+            tier.publish(temp, name)
+        });
+        if written.is_err() {
+            let _ = fs::unlinkat(&tier.tmp, temp, AtFlags::empty());
+        }
+        written
+    });
+    if written.is_ok() {
+        crash_point("seal.published");
+    } else {
+        let bytes = pieces.last().map_or(0, |piece| piece.offset + piece.bytes.len() as u64);
+        store.ledger.used().sub(footprint(bytes));
+    }
+    drop(lock);
+    written
+}
+
+/// Writes pieces without gaps into pages that the file doesn't have yet.
+fn write_pieces(fd: BorrowedFd<'_>, pieces: &[Piece<'_>]) -> rustix::io::Result<()> {
+    for run in pieces.chunks(SLICES_MAX) {
+        let mut offset = run[0].offset;
+        let mut slices: Vec<IoSlice<'_>> = run.iter().map(|piece| IoSlice::new(piece.bytes)).collect();
+        let mut rest = slices.as_mut_slice();
+        while rest.iter().any(|slice| !slice.is_empty()) {
+            let written = rustix::io::retry_on_intr(|| rustix::io::pwritev(fd, rest, offset))?;
+            if written == 0 {
+                return Err(rustix::io::Errno::NOSPC);
+            }
+            offset += written as u64;
+            IoSlice::advance_slices(&mut rest, written);
+        }
+    }
+    Ok(())
+}
 
 /// Bytes with their place in the file. Pieces ascend and leave no gaps.
 pub(crate) struct Piece<'a> {
@@ -158,26 +211,8 @@ impl Temp {
         }
         let rest: Vec<Piece<'_>> = pieces.iter().filter_map(|piece| part(piece, mapped, u64::MAX)).collect();
         crash_point("write.half");
-        self.write_fresh(&rest)
-    }
-
-    /// Fresh pages: `pwrite` makes them without a fault each and without zeroing what it overwrites.
-    fn write_fresh(&self, pieces: &[Piece<'_>]) -> Result<()> {
-        for run in pieces.chunks(SLICES_MAX) {
-            let mut offset = run[0].offset;
-            let mut slices: Vec<IoSlice<'_>> = run.iter().map(|piece| IoSlice::new(piece.bytes)).collect();
-            let mut rest = slices.as_mut_slice();
-            while rest.iter().any(|slice| !slice.is_empty()) {
-                let written = rustix::io::retry_on_intr(|| rustix::io::pwritev(&self.fd, rest, offset))
-                    .map_err(self.error("write"))?;
-                if written == 0 {
-                    return Err(self.error("write")(rustix::io::Errno::NOSPC));
-                }
-                offset += written as u64;
-                IoSlice::advance_slices(&mut rest, written);
-            }
-        }
-        Ok(())
+        // Fresh pages: `pwrite` makes them without a fault each and without zeroing what it overwrites.
+        write_pieces(self.fd.as_fd(), &rest).map_err(self.error("write"))
     }
 
     /// Resident pages: a populated mapping leaves nothing to do but the copy, which threads can share.

@@ -115,7 +115,7 @@ pub(crate) fn open_root(path: &Path, create: bool) -> Result<OwnedFd> {
     };
     let stat = fs::fstat(&root).map_err(StoreError::io("examine", path))?;
     // An empty directory that an operator made for us is tightened; one that holds something is not touched.
-    if is_ours(&stat) && stat.st_mode & 0o077 != 0 && create && is_empty(&root) {
+    if is_ours(&stat) && is_open_to_others(&stat) && create && is_empty(&root) {
         fs::fchmod(&root, DIR_MODE).map_err(StoreError::io("make private", path))?;
         return Ok(root);
     }
@@ -150,8 +150,12 @@ fn is_ours(stat: &Stat) -> bool {
     stat.st_uid == rustix::process::geteuid().as_raw()
 }
 
+fn is_open_to_others(stat: &Stat) -> bool {
+    Mode::from_raw_mode(stat.st_mode).intersects(Mode::RWXG.union(Mode::RWXO))
+}
+
 fn check_private(stat: &Stat, path: &Path) -> Result<()> {
-    if is_ours(stat) && stat.st_mode & 0o077 == 0 {
+    if is_ours(stat) && !is_open_to_others(stat) {
         return Ok(());
     }
     let found = format!("owner {}, mode {:o}", stat.st_uid, stat.st_mode & 0o7777);

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use airfreight_core::format::{CHECKED_PAYLOAD_BYTES_MAX, Checksum, HEADER_BYTES, Layout};
+use airfreight_core::format::{CHECKED_PAYLOAD_BYTES_MAX, Checksum, HEADER_BYTES, HEADER_LEN, Layout};
 use airfreight_core::{ObjectId, ObjectName};
 
 use crate::crash::crash_point;
 use crate::error::{Result, StoreError};
 use crate::pool::RECYCLE_BYTES_MIN;
 use crate::store::Inner;
-use crate::temp::{Piece, Temp};
+use crate::temp::{Piece, Temp, write_small};
 use crate::tier::{TierKind, footprint, now_ns, random};
 
 /// A stream up to this length waits in memory until the object's size is known; a longer one goes to its file.
@@ -115,6 +115,9 @@ impl Writer {
             Stream::Memory(stream) => {
                 let content = Content { id: self.id, layout: &layout, footer: &footer, stream: &stream, buffers };
                 let small = layout.payload_bytes <= CHECKED_PAYLOAD_BYTES_MAX;
+                if small && self.store.put_small(name, &content)? {
+                    return Ok(name);
+                }
                 let temp = self.store.temp_for(self.id, layout.file_bytes)?;
                 let checked = small || temp.kind() == TierKind::Spill;
                 match temp.write(&content.pieces(&content.header(checked.then(|| content.checksum())))) {
@@ -164,7 +167,7 @@ struct Content<'a> {
 }
 
 impl Content<'_> {
-    fn header(&self, payload_crc: Option<u64>) -> [u8; HEADER_BYTES as usize] {
+    fn header(&self, payload_crc: Option<u64>) -> [u8; HEADER_LEN] {
         self.layout.header(self.id, self.footer, payload_crc, now_ns()).encode()
     }
 
@@ -221,6 +224,20 @@ fn file_checksum(temp: &Temp, start: u64, end: u64) -> Result<u64> {
 }
 
 impl Inner {
+    /// Writes a small object to memory in one go; `false` when memory has no room for it.
+    fn put_small(&self, name: ObjectName, content: &Content<'_>) -> Result<bool> {
+        let made = self.reserve(self.memory.kind, footprint(content.layout.file_bytes)).and_then(|lock| {
+            let header = content.header(Some(content.checksum()));
+            write_small(self, lock, &temp_name(name.id()), name, &content.pieces(&header))
+        });
+        match made {
+            Ok(()) => Ok(true),
+            Err(StoreError::Full { .. }) => Ok(false),
+            Err(error) if error.is_no_space() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The best place for an object of `bytes`: a warm segment, fresh memory, else the spill disk.
     pub(crate) fn temp_for(self: &Arc<Self>, id: ObjectId, bytes: u64) -> Result<Temp> {
         if bytes >= RECYCLE_BYTES_MIN
