@@ -1,0 +1,67 @@
+"""
+Reading one element of a stored list while Airflow expands a mapped task over it.
+
+Each mapped task resolves the whole list and takes one element. Where Airflow does just that, and nowhere else, a
+sequence stands in for the list that reads an element when it is asked for it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, overload
+
+_FRAMES_MAX = 64
+
+
+def is_expanding() -> bool:
+    """
+    Whether Airflow is resolving what a mapped task expands over, with no other code between it and this call.
+
+    The functions of ``.map()`` run inside as well and may pull values themselves; those get lists.
+    """
+    frame = sys._getframe(1)  # noqa: SLF001 - nothing else tells
+    for _ in range(_FRAMES_MAX):
+        module = frame.f_globals.get("__name__", "")
+        if module.endswith(".lazy_sequence"):
+            return False  # one of many results of a mapped task: this value is the element
+        if module.startswith("airflow."):
+            if module.endswith(".expandinput") and frame.f_code.co_name == "resolve":
+                return True
+        elif not module.startswith("airfreight."):
+            return False
+        if frame.f_back is None:
+            return False
+        frame = frame.f_back
+    return False
+
+
+class StoredSequence(Sequence[Any]):
+    """
+    A list in the store of which single elements are read.
+
+    Neither a list nor iterated by ``repr``: Airflow prints and walks what it passes to a task.
+    """
+
+    __slots__ = ("_length", "_read")
+
+    def __init__(self, length: int, read: Callable[[int], Any]) -> None:
+        self._length = length
+        self._read = read
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Any]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return [self._read(each) for each in range(*index.indices(self._length))]
+        if not -self._length <= index < self._length:
+            raise IndexError(f"element {index} of {self._length}")
+        return self._read(index % self._length)
+
+    def __repr__(self) -> str:
+        return f"<{self._length} elements in the store>"

@@ -1,0 +1,34 @@
+"""
+What happens in a task process around the task itself.
+
+Airflow loads this in every component and calls some of the hooks outside of tasks as well; there they do nothing. A
+hook never fails a task.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pluggy import HookimplMarker
+
+hookimpl = HookimplMarker("airflow")
+
+
+@hookimpl
+def on_task_instance_running(task_instance: Any) -> None:
+    """Remember the task instance: the XCom hooks are told only its coordinates."""
+    if type(task_instance).__name__ != "RuntimeTaskInstance":
+        return
+    from airfreight.process import here
+
+    here().begin(task_instance)
+
+
+@hookimpl
+def before_stopping(component: Any) -> None:
+    """At the end of a task process, remove a few expired objects."""
+    if type(component).__name__ != "TaskRunnerMarker":
+        return
+    from airfreight.process import here
+
+    here().sweep()

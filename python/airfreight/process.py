@@ -1,0 +1,130 @@
+"""
+What one process has made of the configuration: settings, keys, the open store, and the task that runs in it.
+
+A task is a bare fork of a worker that has imported this already, so everything is made on first use and anew when the
+process id has changed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from airfreight.errors import InvalidError
+from airfreight.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from airfreight._store import Store
+    from airfreight.references import Row
+
+log = logging.getLogger(__name__)
+
+#: A value that was replaced stays for a while, for tasks that read its row just before.
+_REPLACED_SECONDS = 600.0
+
+_SWEEP_LIMIT = 32
+
+
+class Push(NamedTuple):
+    """A value that this process has just written, with its row."""
+
+    key: str | None
+    value: Any
+    row: Row
+
+
+class Process:
+    """The state of one process; reach it through :func:`here`."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.task_instance: Any = None
+        #: The writes of a ``multiple_outputs`` task, in order: what its whole dict may be made of.
+        self.pushes: list[Push] = []
+        self._written: dict[str | None, list[str]] = {}
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The ``[airfreight]`` section."""
+        return load_settings()
+
+    @cached_property
+    def keys(self) -> tuple[bytes, ...]:
+        """The keys that sign references here."""
+        from airfreight.keys import load_keys
+
+        return load_keys(self.settings)
+
+    @cached_property
+    def store(self) -> Store:
+        """The store of this host."""
+        from airfreight._store import Store
+
+        settings = self.settings
+        store = Store(
+            settings.store_path,
+            capacity_bytes=settings.capacity_bytes,
+            spill_path=settings.spill_path,
+            spill_capacity_bytes=settings.spill_capacity_bytes,
+            pool_bytes=settings.pool_bytes,
+            ttl_seconds=round(settings.ttl_hours * 3600),
+        )
+        if store.notice:
+            log.info("%s", store.notice)
+        return store
+
+    @property
+    def uses_store(self) -> bool:
+        """Whether the store was opened."""
+        return "store" in vars(self)
+
+    def require_lasting_store(self) -> None:
+        """
+        Make sure that what is stored outlives this task.
+
+        :raises InvalidError: the task is the only one in its pod and nobody said that the store is shared.
+        """
+        if self.settings.shared_store or os.environ.get("AIRFLOW_IS_K8S_EXECUTOR_POD", "").lower() not in ("true", "1"):
+            return
+        raise InvalidError(
+            "under the KubernetesExecutor this task's store ends with its pod, so that no other task could read the value",
+            "mount a hostPath volume at [airfreight] store_path into every pod of a node and set shared_store = True; "
+            "or run an agent on every node; or checkpoint values to a bucket before the task ends",
+        )
+
+    def begin(self, task_instance: Any) -> None:
+        """Remember the task instance that starts to run in this process."""
+        self.task_instance = task_instance
+        self.pushes.clear()
+        self._written.clear()
+
+    def wrote(self, key: str | None, names: Iterable[str]) -> None:
+        """Remember what a row of the running task refers to, and let expire what the row before it did."""
+        replaced = self._written.pop(key, [])
+        if written := list(names):
+            self._written[key] = written
+        for name in replaced:
+            self.store.expire(name, _REPLACED_SECONDS)
+
+    def sweep(self) -> None:
+        """Remove a few expired objects, where the store is in use; never fails a task."""
+        if not self.uses_store:
+            return
+        try:
+            self.store.sweep(_SWEEP_LIMIT)
+        except Exception:
+            log.warning("could not remove expired objects from the store", exc_info=True)
+
+
+_current: Process | None = None
+
+
+def here() -> Process:
+    """The state of this process."""
+    global _current  # noqa: PLW0603 - one per process is the point
+    if _current is None or _current.pid != os.getpid():
+        _current = Process()
+    return _current

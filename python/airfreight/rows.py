@@ -1,0 +1,212 @@
+"""Values into XCom rows and back: inline, embedded, or as a reference to an object in the store."""
+
+from __future__ import annotations
+
+import base64
+import sys
+from typing import Any
+
+from airfreight import composite, expanding, references
+from airfreight.errors import AirfreightError, DeniedError, ObjectNotFoundError
+from airfreight.inline import is_inline
+from airfreight.origin import Coordinates, Origin
+from airfreight.process import Process, Push, here
+from airfreight.references import Row
+
+RETURN_KEY = "return_value"
+
+
+def write(value: Any, origin: Origin) -> Any:
+    """
+    What the XCom row of a value holds; a large value goes into the store.
+
+    :raises UnstorableError: a part of the value can't be stored; the message names it, and the task.
+    :raises StoreFullError: there is no room for it.
+    """
+    process = here()
+    value = _as_list(value)
+    try:
+        row = _encode(process, value, origin)
+    except AirfreightError as error:
+        error.message = f"{error.message} ({origin.where})"
+        error.args = (error.message, error.hint)
+        raise
+    if origin.running is not None:
+        process.wrote(origin.where.key, references.names_in(row) if references.is_row(row) else ())
+    process.sweep()
+    return row
+
+
+def read(row: Row) -> Any:
+    """
+    The value of a row that claims to be ours.
+
+    :raises DeniedError: the row was not signed with a key of ours; nothing of it was looked at.
+    :raises ObjectLostError: the value is not on this host; the message says where it was and which task to clear.
+    """
+    process = here()
+    references.verify(row, process.keys)
+    if "inline" in row:
+        return _load_inline(process, row)
+    store = process.store
+    try:
+        if row["store"] != store.store_id:
+            raise references.lost(row, store.store_id, process.settings.ttl_hours)
+        if "parts" in row:
+            return composite.read(row, lambda name: _get(process, name), lambda rest: _load_inline(process, rest))
+        if "elements" in row and expanding.is_expanding():
+            return expanding.StoredSequence(row["elements"], lambda index: _get_element(process, row, index))
+        return _get(process, row["id"])
+    except ObjectNotFoundError as error:
+        raise references.lost(row, store.store_id, process.settings.ttl_hours) from error
+
+
+def purge(row: Row, where: Coordinates | None) -> None:
+    """
+    Delete what a row refers to, if it is on this host; other rows' names for the same bytes stay.
+
+    :param where: the row's coordinates where they are known: a reference that was copied from another task's row
+        deletes nothing.
+    :raises DeniedError: the row was not signed with a key of ours.
+    """
+    process = here()
+    references.verify(row, process.keys)
+    names = references.names_in(row)
+    if not names or row.get("store") != process.store.store_id or not _is_owner(row, where):
+        return
+    for name in names:
+        process.store.delete(name)
+
+
+def _encode(process: Process, value: Any, origin: Origin) -> Any:
+    settings = process.settings
+    if is_inline(value, settings.inline_bytes_max):
+        _remember(process, origin, value, {})
+        return value
+    row = _embed(process, value)
+    if row is None:
+        process.require_lasting_store()
+        row = composite.write(process, value, origin) or put(process, value, origin)
+    row = references.sign(row, process.keys)
+    _remember(process, origin, value, row)
+    return row
+
+
+def _embed(process: Process, value: Any) -> Row | None:
+    """A row that holds the value itself, if its pickle is small enough."""
+    from airfreight import codec
+
+    settings = process.settings
+    if not settings.allow_pickle or settings.inline_bytes_max == 0:
+        return None
+    data = codec.dumps(value, settings.inline_bytes_max)
+    if data is None:
+        return None
+    type_name, preview = codec.describe(value)
+    row: Row = {references.ROW_MEMBER: references.VERSION, "type": type_name}
+    if settings.preview:
+        row["preview"] = preview
+    return row | {"inline": base64.b64encode(data).decode("ascii")}
+
+
+def put(process: Process, value: Any, origin: Origin) -> Row:
+    """An unsigned row that refers to a new object."""
+    from airfreight import codec
+
+    settings = process.settings
+    stored = codec.put(
+        process.store,
+        value,
+        owner=origin.owner(),
+        allow_pickle=settings.allow_pickle,
+        preview=settings.preview,
+        elements=type(value) in (list, tuple) and _is_expanded_over(origin),
+    )
+    row = head(stored.type, stored.nbytes, stored.preview) | {"id": stored.name}
+    if stored.elements is not None:
+        row["elements"] = stored.elements
+    return row | place(process, origin)
+
+
+def head(type_name: str, nbytes: int, preview: dict[str, Any]) -> Row:
+    """What people read of a reference."""
+    row: Row = {references.ROW_MEMBER: references.VERSION, "type": type_name, "size": references.size_text(nbytes)}
+    if preview:
+        row["preview"] = preview
+    return row | {"nbytes": nbytes}
+
+
+def place(process: Process, origin: Origin) -> Row:
+    """Where the objects of a reference are, and whose they are."""
+    return {
+        "store": process.store.store_id,
+        "host": references.host_name(),
+        "boot": references.boot_id(),
+        "created": references.now_text(),
+        "owner": origin.owner(),
+    }
+
+
+def _get(process: Process, name: str) -> Any:
+    from airfreight import codec
+
+    settings = process.settings
+    return codec.get(
+        process.store, name, allow_pickle=settings.allow_pickle, writable=settings.mapping == "private"
+    )
+
+
+def _get_element(process: Process, row: Row, index: int) -> Any:
+    from airfreight import codec
+
+    settings = process.settings
+    try:
+        return codec.get_element(
+            process.store,
+            row["id"],
+            index,
+            allow_pickle=settings.allow_pickle,
+            writable=settings.mapping == "private",
+        )
+    except ObjectNotFoundError as error:
+        raise references.lost(row, process.store.store_id, settings.ttl_hours) from error
+
+
+def _load_inline(process: Process, row: Row) -> Any:
+    from airfreight import codec
+
+    if not process.settings.allow_pickle:
+        raise DeniedError(
+            f"the XCom row holds a pickle of {row.get('type', 'a value')}, and [airfreight] allow_pickle is false here",
+            "rerun the task that made it with allow_pickle = false as well, or allow pickle for both",
+        )
+    return codec.loads(base64.b64decode(row["inline"]))
+
+
+def _is_expanded_over(origin: Origin) -> bool:
+    """Whether a mapped task expands over the value: then its elements are stored so that each can be read alone."""
+    if origin.running is None or origin.where.key != RETURN_KEY or origin.where.map_index != -1:
+        return False
+    return next(origin.running.task.iter_mapped_dependants(), None) is not None
+
+
+def _remember(process: Process, origin: Origin, value: Any, row: Row) -> None:
+    running, key = origin.running, origin.where.key
+    if running is None or not getattr(running.task, "multiple_outputs", False) or key == RETURN_KEY:
+        process.pushes.clear()
+    else:
+        process.pushes.append(Push(key, value, row))
+
+
+def _is_owner(row: Row, where: Coordinates | None) -> bool:
+    if where is None:
+        return True
+    owner = row.get("owner") or {}
+    fields = ("dag_id", "run_id", "task_id", "key")
+    return all(owner.get(field) == getattr(where, field) for field in fields)
+
+
+def _as_list(value: Any) -> Any:
+    # What a task gets for all the results of a mapped task is a view of this run; as a value it is the list of them.
+    module = sys.modules.get("airflow.sdk.execution_time.lazy_sequence")
+    return value[:] if module is not None and isinstance(value, module.LazyXComSequence) else value
