@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from airflow_home import keeper
 from airflow_home.errors import ComponentDiedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
 #: Airflow stops in two or three seconds, sometimes never; nothing of it is needed any more.
 STOP_SECONDS = 6.0

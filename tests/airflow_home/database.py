@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import shutil
 import sqlite3
 import subprocess
@@ -36,7 +35,7 @@ def create(venv: Path, folder: Path) -> None:
         with tempfile.TemporaryDirectory(dir=template.parent, prefix="migrating-") as scratch:
             _migrate(venv, Path(scratch))
             _copy_whole(Path(scratch) / "airflow.db", Path(scratch) / "template.db")
-            os.replace(Path(scratch) / "template.db", template)
+            (Path(scratch) / "template.db").replace(template)
     shutil.copyfile(template, folder / "airflow.db")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -187,8 +186,10 @@ class AirflowHome:
                 return True
             if broken := self.request("GET", "/importErrors")["import_errors"]:
                 raise DagBrokenError(
-                    "\n".join([f"no DAG {dag_id}, and these files cannot be imported:"]
-                              + [f"{each['filename']}:\n{each['stack_trace']}" for each in broken])
+                    "\n".join(
+                        [f"no DAG {dag_id}, and these files cannot be imported:"]
+                        + [f"{each['filename']}:\n{each['stack_trace']}" for each in broken]
+                    )
                 )
             return False
 
@@ -300,8 +301,11 @@ class AirflowHome:
         :param try_number: the attempt; by default the last.
         """
         if try_number is None:
-            tries = [each["try_number"] for each in self.task_instances(dag_id, run_id, task_id)
-                     if each["map_index"] == map_index]
+            tries = [
+                each["try_number"]
+                for each in self.task_instances(dag_id, run_id, task_id)
+                if each["map_index"] == map_index
+            ]
             try_number = max(tries, default=1)
         path = f"{self._instance(dag_id, run_id, task_id)}/logs/{try_number}?map_index={map_index}&full_content=true"
         content = self.request("GET", path)["content"]
@@ -321,9 +325,7 @@ class AirflowHome:
         database.create(self.venv, self.folder)
         settings.write_cfg(
             self.folder / "airflow.cfg",
-            settings.airflow_cfg(
-                folder=self.folder, dags=self.dags, port=self._port, parallelism=self._parallelism
-            ),
+            settings.airflow_cfg(folder=self.folder, dags=self.dags, port=self._port, parallelism=self._parallelism),
         )
         is_up("database")
         for name in COMMANDS:
@@ -393,7 +395,7 @@ class AirflowHome:
 
     def _note(self, error: BaseException) -> bool:
         """Say in an error where the logs are; a user who interrupts does not want them."""
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt | SystemExit):
             return False
         error.add_note(f"the logs of this Airflow are in {self.folder}")
         return True

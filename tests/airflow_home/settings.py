@@ -9,8 +9,11 @@ import os
 import random
 import secrets
 import socket
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 #: Below the range that the kernel hands out to outgoing connections, so that none of those can take a port between
 #: our look and Airflow's bind.
@@ -102,7 +105,8 @@ def write_cfg(path: Path, sections: Mapping[str, Mapping[str, str]]) -> None:
     parser.read_dict(
         {section: {k: v.replace("%", "%%") for k, v in values.items()} for section, values in sections.items()}
     )
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+    path.touch(mode=0o600)
+    with path.open("w") as file:
         parser.write(file)
 
 
