@@ -101,7 +101,8 @@ impl Ledger {
         }
     }
 
-    /// Opens the file anew each time: a lock belongs to the open file, which threads and forked children would share.
+    /// Opens the file anew each time, which costs a microsecond more than keeping it open: a lock belongs to the open
+    /// file, which threads and forked children share. A child that outlives a killed parent would keep its lock.
     fn lock(tier: &Tier, operation: FlockOperation) -> Result<LedgerLock> {
         let fd = fs::openat(&tier.root, c"ledger", OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
             .map_err(|errno| match errno {
