@@ -114,6 +114,15 @@ impl Airflow {
         Ok(self.get::<Version>(&["version"])?.version)
     }
 
+    /// Whether the token is taken.
+    ///
+    /// # Errors
+    /// - [`AirflowError::Denied`]: it is not.
+    /// - [`AirflowError::Unavailable`], [`AirflowError::Rejected`], [`AirflowError::Unreadable`].
+    pub fn check_token(&self) -> Result<(), AirflowError> {
+        self.ask::<Value>("/dags?limit=1", None).map(drop)
+    }
+
     /// `GET /api/v2/<segments>`, each segment encoded.
     pub(crate) fn get<T: DeserializeOwned>(&self, segments: &[&str]) -> Result<T, AirflowError> {
         let path: String =

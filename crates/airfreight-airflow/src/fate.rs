@@ -7,13 +7,13 @@
 use std::collections::{BTreeSet, HashMap};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{Airflow, AirflowError};
 
 /// The task instance that wrote an object, as the object's metadata names it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Owner {
     /// The DAG.
     pub dag_id: String,
@@ -22,17 +22,11 @@ pub struct Owner {
     /// The task.
     pub task_id: String,
     /// Which of a mapped task's instances; -1 for a task that is not mapped.
-    #[serde(default = "not_mapped")]
     pub map_index: i32,
 }
 
-fn not_mapped() -> i32 {
-    -1
-}
-
 /// What Airflow says about an [`Owner`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fate {
     /// The task instance exists, and its run has not ended or not long ago.
     Needed,

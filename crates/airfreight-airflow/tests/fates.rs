@@ -1,6 +1,8 @@
 //! What the client concludes from Airflow's answers. The server filters and pages as Airflow's batch routes do, over a
 //! list of task instances, so that a wrong question gets a wrong answer.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
 mod server;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -1,12 +1,57 @@
-//! The `airfreight` command.
+//! The `airfreight` command: look after the store of this host, and check the whole set-up.
+//!
+//! Exit codes: 0 done, 1 not done or `doctor` found a failure, 2 the command line makes no sense.
 
-use clap::Parser;
+mod arguments;
+mod doctor;
+mod error;
+mod output;
+mod settings;
+mod store;
 
-/// Looks after the values that Airflow tasks keep on this host.
-#[derive(Parser)]
-#[command(name = "airfreight", version)]
-struct Arguments {}
+use std::error::Error as _;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
 
-fn main() {
-    Arguments::parse();
+use clap::Parser as _;
+
+use crate::arguments::{Arguments, Command};
+use crate::error::CliError;
+use crate::output::Output;
+use crate::settings::Settings;
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(code) => code,
+        // `airfreight store ls | head` is no failure.
+        Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<ExitCode, CliError> {
+    let settings = Settings::load(arguments.store.as_deref())?;
+    let mut output = Output::new(io::stdout().lock(), arguments.json);
+    let code = match &arguments.command {
+        Command::Store(command) => store::run(command, &settings, &mut output),
+        Command::Doctor(options) => doctor::run(options, &settings, &mut output),
+    }?;
+    output.flush()?;
+    Ok(code)
+}
+
+/// The error, what caused it, and what to try: each on a line of its own, on standard error.
+fn report(error: &CliError) {
+    let mut lines = vec![format!("error: {error}")];
+    let mut source = error.source();
+    while let Some(cause) = source {
+        lines.push(format!("  because: {cause}"));
+        source = cause.source();
+    }
+    lines.extend(error.hint().map(|hint| format!("hint: {hint}")));
+    // Where standard error is closed nobody can be told.
+    let _ = writeln!(io::stderr(), "{}", output::printable(&lines.join("\n")));
 }

@@ -1,6 +1,8 @@
 //! A small HTTP server on a free port that answers as a test tells it to, broken answers included: those are the
 //! reason why it is written out here, since servers from libraries refuse to send them.
 
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,0 +1,137 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::settings::HOURS_MAX;
+
+/// Looks after the values that Airflow tasks keep on this host, and checks the whole set-up.
+#[derive(Debug, Parser)]
+#[command(
+    name = "airfreight",
+    version,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Settings come from flags, then AIRFREIGHT_<NAME>, then AIRFLOW__AIRFREIGHT__<NAME>, then the \
+                  [airfreight] section of $AIRFLOW_HOME/airflow.cfg.\n\n\
+                  Exit codes: 0 done, 1 not done (doctor: something is broken), 2 wrong usage."
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+
+    /// The store's directory [default: the setting `store_path`, else /dev/shm/airfreight-<uid>]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) store: Option<PathBuf>,
+
+    /// Answer in JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Objects of this host: list, show, count, remove, collect
+    #[command(subcommand)]
+    Store(StoreCommand),
+    /// Check Airflow's configuration, shared memory, permissions and versions, and say how to mend what is wrong
+    Doctor(DoctorOptions),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// List the objects
+    Ls(LsOptions),
+    /// Show one object: what it is, who wrote it, a preview
+    Show {
+        /// The object's name, or a beginning of it that no other has
+        id: String,
+    },
+    /// How full the store is
+    Stat,
+    /// Remove objects; tasks that read them at the moment keep what they have
+    Rm {
+        /// Names, or beginnings of names that no other object has
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+    /// Remove what nobody needs: expired objects, what killed writers left, and (asking Airflow) objects of ended runs
+    Gc(GcOptions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LsOptions {
+    /// Only objects of this DAG
+    #[arg(long)]
+    pub(crate) dag: Option<String>,
+
+    /// Only objects of this DAG run
+    #[arg(long)]
+    pub(crate) run: Option<String>,
+
+    /// What comes first
+    #[arg(long, value_enum, default_value_t = Order::Age)]
+    pub(crate) sort: Order,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Order {
+    /// The newest
+    Age,
+    /// The largest
+    Size,
+    /// The last used
+    Used,
+}
+
+/// The token is no flag, since every user of the host can read a process's arguments.
+#[derive(Debug, Args)]
+#[command(after_help = "With an API URL, Airflow is asked whether each object's task instance still exists and when \
+                        its run ended. Any error or doubt means keep. The token comes from AIRFREIGHT_API_TOKEN or \
+                        --token-file; it needs to read DAGs, DAG runs and task instances.")]
+pub(crate) struct GcOptions {
+    /// The base URL of Airflow's API server [default: the setting `api_url`]
+    #[arg(long, value_name = "URL")]
+    pub(crate) api_url: Option<String>,
+
+    /// A file that holds the token and nothing else
+    #[arg(long, value_name = "PATH")]
+    pub(crate) token_file: Option<PathBuf>,
+
+    /// Keep the objects of a DAG run for so long after its end [default: the setting `retention_hours`, else 48]
+    #[arg(long, value_name = "HOURS", value_parser = hours)]
+    pub(crate) retention_hours: Option<f64>,
+
+    /// Keep an object for so long after it was written, even if Airflow does not know its task instance
+    #[arg(long, value_name = "MINUTES", default_value_t = 60)]
+    pub(crate) grace_minutes: u32,
+
+    /// Only say what would be removed
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorOptions {
+    /// The Python that runs Airflow [default: the one next to this program, else next to `airflow` on PATH]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) python: Option<PathBuf>,
+}
+
+fn hours(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(hours) if (0.0..=HOURS_MAX).contains(&hours) => Ok(hours),
+        _ => Err("not a number of hours".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Arguments::command().debug_assert();
+    }
+}
