@@ -30,8 +30,10 @@ def get_airfreight_cli_commands() -> list[Any]:
     """The commands, for Airflow's parser."""
     from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand, lazy_load_command
 
-    json_output = Arg(("--json",), action="store_true", help="Print JSON")
-    dry_run = Arg(("--dry-run",), action="store_true", help="Only say what would be deleted")
+    json_output = Arg(("--json",), action="store_true", help="Print JSON")  # type: ignore[no-untyped-call]
+    dry_run = Arg(  # type: ignore[no-untyped-call]
+        ("--dry-run",), action="store_true", help="Only say what would be deleted"
+    )
     return [
         GroupCommand(
             name="airfreight",
@@ -86,7 +88,7 @@ def _run(command: str, flags: list[str]) -> None:
     binary = find_binary()
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execve(binary, [str(binary), *_COMMANDS[command], *flags], environment())
+    os.execve(binary, [str(binary), *_COMMANDS[command], *flags], environment())  # noqa: S606
 
 
 def find_binary() -> Path:

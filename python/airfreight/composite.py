@@ -8,14 +8,14 @@ again: the dict's row refers to the same bytes by names of its own, so that purg
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from airfreight import references
 from airfreight.errors import ObjectNotFoundError
 from airfreight.inline import is_inline
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from airfreight.origin import Origin
     from airfreight.process import Process
     from airfreight.references import Row
@@ -61,10 +61,7 @@ def write(process: Process, value: Any, origin: Origin) -> Row | None:
 def read(row: Row, get: Callable[[str], Any], load_inline: Callable[[Row], Any]) -> dict[str, Any]:
     """The dict that a row of this kind stands for."""
     rest = row["rest"]
-    if "json" in rest:
-        small = rest["json"]
-    else:
-        small = get(rest["id"]) if "id" in rest else load_inline(rest)
+    small = rest["json"] if "json" in rest else get(rest["id"]) if "id" in rest else load_inline(rest)
     parts = row["parts"]
     return {key: get(parts[key]["id"]) if key in parts else small[key] for key in row["keys"]}
 

@@ -57,7 +57,7 @@ class _Measure:
         if value is None or kind is bool:
             return True
         if kind is int:
-            return -_INTEGER_MAX <= value <= _INTEGER_MAX
+            return bool(abs(value) <= _INTEGER_MAX)
         if kind is float:
             return _is_exact(value)
         if kind is str:

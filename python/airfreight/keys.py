@@ -7,9 +7,12 @@ import secrets
 import stat
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from airfreight.errors import DeniedError, InvalidError
-from airfreight.settings import Settings
+
+if TYPE_CHECKING:
+    from airfreight.settings import Settings
 
 _KEY_BYTES = 32
 _IN_MEMORY = ("tmpfs", "ramfs")

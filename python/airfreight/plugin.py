@@ -11,4 +11,4 @@ class AirfreightPlugin(AirflowPlugin):
     """Tells the XCom backend which task runs in its process, and lets the store lose expired objects at its end."""
 
     name = "airfreight"
-    listeners = (listener,)
+    listeners = [listener]  # noqa: RUF012 - as the base class declares it

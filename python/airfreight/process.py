@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +16,8 @@ from airfreight.errors import InvalidError
 from airfreight.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from airfreight._store import Store
     from airfreight.references import Row
 
@@ -90,7 +91,7 @@ class Process:
         if self.settings.shared_store or os.environ.get("AIRFLOW_IS_K8S_EXECUTOR_POD", "").lower() not in ("true", "1"):
             return
         raise InvalidError(
-            "under the KubernetesExecutor this task's store ends with its pod, so that no other task could read the value",
+            "under the KubernetesExecutor this task's store ends with its pod: no other task could read the value",
             "mount a hostPath volume at [airfreight] store_path into every pod of a node and set shared_store = True; "
             "or run an agent on every node; or checkpoint values to a bucket before the task ends",
         )

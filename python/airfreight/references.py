@@ -16,14 +16,16 @@ from __future__ import annotations
 import json
 import re
 import socket
-from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from airfreight.errors import DeniedError, InvalidError, ObjectLostError
 from airfreight.inline import ROW_MEMBER, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 VERSION = 1
 
@@ -33,7 +35,7 @@ _RUN_DATE = re.compile(r"__(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:[+-]\d\d:
 Row = dict[str, Any]
 
 
-def is_row(stored: Any) -> bool:
+def is_row(stored: Any) -> TypeGuard[Row]:
     """Whether a row claims to be one of ours; whether that is true, :func:`verify` finds out."""
     if not isinstance(stored, dict) or type(stored.get(ROW_MEMBER)) is not int:
         return False
@@ -91,7 +93,7 @@ def size_text(nbytes: int) -> str:
 
 @cache
 def host_name() -> str:
-    """This host's name, for messages only: it decides nothing."""
+    """Where this process runs; for messages only, it decides nothing."""
     return socket.gethostname()
 
 
@@ -133,7 +135,9 @@ def clear_hint(owner: Mapping[str, Any]) -> str:
 def lost(row: Row, store_id: str, ttl_hours: float) -> ObjectLostError:
     """Says where a value was, why it is not there any more, and which task makes it again."""
     owner = row.get("owner") or {}
-    what = f"the value of {owner_text(owner)}, key {owner.get('key', 'return_value')!r} ({row.get('type', 'unknown type')}"
+    what = (
+        f"the value of {owner_text(owner)}, key {owner.get('key', 'return_value')!r} ({row.get('type', 'unknown type')}"
+    )
     what += f", {row['size']})" if row.get("size") else ")"
     hint = clear_hint(owner)
     host, boot = row.get("host"), row.get("boot")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airfreight import composite, expanding, references
 from airfreight.errors import AirfreightError, DeniedError, ObjectNotFoundError
-from airfreight.inline import is_inline
-from airfreight.origin import Coordinates, Origin
+from airfreight.inline import ROW_MEMBER, is_inline
 from airfreight.process import Process, Push, here
-from airfreight.references import Row
+
+if TYPE_CHECKING:
+    from airfreight.origin import Coordinates, Origin
+    from airfreight.references import Row
 
 RETURN_KEY = "return_value"
 
@@ -103,7 +105,7 @@ def _embed(process: Process, value: Any) -> Row | None:
     if data is None:
         return None
     type_name, preview = codec.describe(value)
-    row: Row = {references.ROW_MEMBER: references.VERSION, "type": type_name}
+    row: Row = {ROW_MEMBER: references.VERSION, "type": type_name}
     if settings.preview:
         row["preview"] = preview
     return row | {"inline": base64.b64encode(data).decode("ascii")}
@@ -130,7 +132,7 @@ def put(process: Process, value: Any, origin: Origin) -> Row:
 
 def head(type_name: str, nbytes: int, preview: dict[str, Any]) -> Row:
     """What people read of a reference."""
-    row: Row = {references.ROW_MEMBER: references.VERSION, "type": type_name, "size": references.size_text(nbytes)}
+    row: Row = {ROW_MEMBER: references.VERSION, "type": type_name, "size": references.size_text(nbytes)}
     if preview:
         row["preview"] = preview
     return row | {"nbytes": nbytes}
@@ -151,9 +153,7 @@ def _get(process: Process, name: str) -> Any:
     from airfreight import codec
 
     settings = process.settings
-    return codec.get(
-        process.store, name, allow_pickle=settings.allow_pickle, writable=settings.mapping == "private"
-    )
+    return codec.get(process.store, name, allow_pickle=settings.allow_pickle, writable=settings.mapping == "private")
 
 
 def _get_element(process: Process, row: Row, index: int) -> Any:

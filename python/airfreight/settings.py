@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airfreight.errors import AirfreightError, InvalidError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SECTION = "airfreight"
 
@@ -39,7 +41,7 @@ _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE | re.ASCII
 _KEY_CHARACTERS_MIN = 16
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """Why a parser does not accept a text; the caller knows which setting it was."""
 
 
@@ -71,7 +73,7 @@ class Setting:
         """
         try:
             return self.parse(text)
-        except _Refused as refused:
+        except _RefusedError as refused:
             shown = "" if self.sensitive else f" = {text!r}"
             reason = f": {refused}" if refused.args else ""
             raise InvalidError(
@@ -84,7 +86,7 @@ def parse_size(text: str) -> int:
     """The bytes that ``4096``, ``512 MiB`` or ``1.5 GB`` stand for."""
     match = _SIZE.fullmatch(text)
     if match is None or (unit := _UNITS.get(match[2].lower())) is None:
-        raise _Refused
+        raise _RefusedError
     number = match[1]
     return int(number) * unit if number.isdecimal() else int(float(number) * unit)
 
@@ -92,7 +94,7 @@ def parse_size(text: str) -> int:
 def _inline_size(text: str) -> int:
     size = parse_size(text)
     if size > MIB:
-        raise _Refused("values above 1 MiB make Airflow's database slow")
+        raise _RefusedError("values above 1 MiB make Airflow's database slow")
     return size
 
 
@@ -100,9 +102,9 @@ def _hours(text: str) -> float:
     try:
         hours = float(text)
     except ValueError:
-        raise _Refused from None
+        raise _RefusedError from None
     if not 0 < hours < 24 * 366 * 100:
-        raise _Refused
+        raise _RefusedError
     return hours
 
 
@@ -111,18 +113,18 @@ def _boolean(text: str) -> bool:
     try:
         return known[text.strip().lower()]
     except KeyError:
-        raise _Refused from None
+        raise _RefusedError from None
 
 
 def _absolute_path(text: str) -> str:
     if not text.startswith("/") or "\0" in text:
-        raise _Refused
+        raise _RefusedError
     return text
 
 
 def _mapping(text: str) -> str:
     if text not in ("private", "readonly"):
-        raise _Refused
+        raise _RefusedError
     return text
 
 
@@ -132,11 +134,11 @@ def _url(text: str) -> str:
     try:
         parts = urlsplit(text)
     except ValueError:
-        raise _Refused from None
+        raise _RefusedError from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise _Refused
+        raise _RefusedError
     if parts.username or parts.password:
-        raise _Refused("it holds a user or password; use api_token")
+        raise _RefusedError("it holds a user or password; use api_token")
     return text.rstrip("/")
 
 
@@ -146,13 +148,13 @@ def _keys(text: str) -> tuple[bytes, ...]:
         try:
             keys = json.loads(text)
         except ValueError:
-            raise _Refused("it begins like a JSON list but isn't one") from None
+            raise _RefusedError("it begins like a JSON list but isn't one") from None
         if not all(isinstance(key, str) for key in keys):
-            raise _Refused("the JSON list holds something else than strings")
+            raise _RefusedError("the JSON list holds something else than strings")
     else:
         keys = [key.strip() for key in text.split(",")]
     if not keys or any(len(key) < _KEY_CHARACTERS_MIN for key in keys):
-        raise _Refused(f"every key needs at least {_KEY_CHARACTERS_MIN} characters")
+        raise _RefusedError(f"every key needs at least {_KEY_CHARACTERS_MIN} characters")
     return tuple(key.encode() for key in keys)
 
 
@@ -168,8 +170,8 @@ SETTINGS: tuple[Setting, ...] = (
         _AN_ABSOLUTE_PATH,
         "The directory that holds the store's objects. Every task that exchanges values must see the same directory; "
         "it belongs to one Unix user and is made with mode 0700.",
-        "/dev/shm/airfreight",
-        default_text="/dev/shm/airfreight-<uid>, or a directory on disk where shared memory is too small",
+        "/dev/shm/airfreight",  # noqa: S108
+        default_text="/dev/shm/airfreight-<uid>, or a directory on disk where shared memory is too small",  # noqa: S108
     ),
     Setting(
         "capacity_bytes",
@@ -187,7 +189,7 @@ SETTINGS: tuple[Setting, ...] = (
         "Where objects go when the store is over its limit: a directory on a disk, where only Airfreight's own files "
         "are ever deleted. They are read from there without a task noticing.",
         "/var/lib/airfreight/spill",
-        default_text="/var/tmp/airfreight-<uid>-spill",
+        default_text="/var/tmp/airfreight-<uid>-spill",  # noqa: S108
     ),
     Setting(
         "spill_capacity_bytes",
@@ -370,12 +372,10 @@ def _airflow_configuration() -> Any:
             # those may come from a command or a secrets backend.
             from airflow.providers_manager import ProvidersManager
 
-            ProvidersManager().initialize_providers_configuration()
+            ProvidersManager().initialize_providers_configuration()  # type: ignore[no-untyped-call]
     return conf
 
 
 def _asks_for_indirection(conf: Any) -> bool:
     names = [f"{setting.name}_{suffix}" for setting in SETTINGS if setting.sensitive for suffix in ("cmd", "secret")]
-    return any(
-        f"AIRFLOW__{SECTION}__{name}".upper() in os.environ or conf.has_option(SECTION, name) for name in names
-    )
+    return any(f"AIRFLOW__{SECTION}__{name}".upper() in os.environ or conf.has_option(SECTION, name) for name in names)
