@@ -65,12 +65,13 @@ impl Writer {
     fn flush(&mut self, parts: &[&[u8]]) -> Result<()> {
         let end = HEADER_BYTES + self.stream_bytes;
         if let Stream::Memory(_) = self.stream {
-            let temp = self.store.create_temp(self.id, end.max(STREAM_STEP_BYTES))?;
+            let temp = self.store.create_temp(self.id, end.next_multiple_of(self.store.stream_step_bytes()))?;
             self.stream = Stream::File { temp, tail: Vec::new() };
         }
         let Stream::File { temp, tail } = &mut self.stream else { return Ok(()) };
         if end > temp.reserved_bytes() {
-            self.store.grow_temp(temp, end.next_multiple_of(STREAM_STEP_BYTES), self.id)?;
+            let bytes = end.next_multiple_of(self.store.stream_step_bytes());
+            self.store.grow_temp(temp, bytes, self.id)?;
         }
         let length: u64 = parts.iter().map(|part| part.len() as u64).sum();
         let mut offset = end - length;
@@ -286,6 +287,11 @@ impl Inner {
         }
         let lock = self.reserve(TierKind::Spill, footprint(bytes))?;
         Temp::create(self, TierKind::Spill, temp_name(id), bytes, lock)
+    }
+
+    /// In a small store a whole step might not fit where the object would.
+    fn stream_step_bytes(&self) -> u64 {
+        STREAM_STEP_BYTES.min(self.limits.capacity_bytes / 16).next_multiple_of(4096)
     }
 
     /// Reserves room for a stream that turned out longer; moves it to the spill disk when memory has no more.
