@@ -36,7 +36,7 @@ def write(process: Process, value: Any, origin: Origin) -> Row | None:
     from airfreight import codec, rows
 
     pushes = process.pushes[-len(value) :] if type(value) is dict and value else []
-    if origin.where.key != rows.RETURN_KEY or len(pushes) != len(value):
+    if not pushes or origin.where.key != rows.RETURN_KEY or len(pushes) != len(value):
         return None
     members = zip(pushes, value.items(), strict=True)
     if not all(push.key == key and push.value is item for push, (key, item) in members):

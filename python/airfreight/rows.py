@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import sys
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from airfreight import composite, expanding, references
+from airfreight import composite, expanding, journal, references
 from airfreight.errors import AirfreightError, DeniedError, ObjectNotFoundError
 from airfreight.inline import ROW_MEMBER, is_inline
 from airfreight.process import Process, Push, here
@@ -25,6 +26,7 @@ def write(value: Any, origin: Origin) -> Any:
     :raises UnstorableError: a part of the value can't be stored; the message names it, and the task.
     :raises StoreFullError: there is no room for it.
     """
+    began = perf_counter()
     process = here()
     value = _as_list(value)
     try:
@@ -33,8 +35,11 @@ def write(value: Any, origin: Origin) -> Any:
         error.message = f"{error.message} ({origin.where})"
         error.args = (error.message, error.hint)
         raise
+    names = references.names_in(row) if references.is_row(row) else []
+    if names:
+        journal.stored(row, origin.where.key, began)
     if origin.running is not None:
-        process.wrote(origin.where.key, references.names_in(row) if references.is_row(row) else ())
+        process.wrote(origin.where.key, names)
     process.sweep()
     return row
 
@@ -46,21 +51,15 @@ def read(row: Row) -> Any:
     :raises DeniedError: the row was not signed with a key of ours; nothing of it was looked at.
     :raises ObjectLostError: the value is not on this host; the message says where it was and which task to clear.
     """
+    began = perf_counter()
     process = here()
     references.verify(row, process.keys)
     if "inline" in row:
         return _load_inline(process, row)
-    store = process.store
-    try:
-        if row["store"] != store.store_id:
-            raise references.lost(row, store.store_id, process.settings.ttl_hours)
-        if "parts" in row:
-            return composite.read(row, lambda name: _get(process, name), lambda rest: _load_inline(process, rest))
-        if "elements" in row and expanding.is_expanding():
-            return expanding.StoredSequence(row["elements"], lambda index: _get_element(process, row, index))
-        return _get(process, row["id"])
-    except ObjectNotFoundError as error:
-        raise references.lost(row, store.store_id, process.settings.ttl_hours) from error
+    value = _fetch(process, row)
+    if not isinstance(value, expanding.StoredSequence):
+        journal.read(row, began)
+    return value
 
 
 def purge(row: Row, where: Coordinates | None) -> None:
@@ -149,6 +148,20 @@ def place(process: Process, origin: Origin) -> Row:
     }
 
 
+def _fetch(process: Process, row: Row) -> Any:
+    store = process.store
+    try:
+        if row["store"] != store.store_id:
+            raise references.lost(row, store.store_id, process.settings.ttl_hours)
+        if "parts" in row:
+            return composite.read(row, lambda name: _get(process, name), lambda rest: _load_inline(process, rest))
+        if "elements" in row and expanding.is_expanding():
+            return expanding.StoredSequence(row["elements"], lambda index: _get_element(process, row, index))
+        return _get(process, row["id"])
+    except ObjectNotFoundError as error:
+        raise references.lost(row, store.store_id, process.settings.ttl_hours) from error
+
+
 def _get(process: Process, name: str) -> Any:
     from airfreight import codec
 
@@ -159,9 +172,10 @@ def _get(process: Process, name: str) -> Any:
 def _get_element(process: Process, row: Row, index: int) -> Any:
     from airfreight import codec
 
+    began = perf_counter()
     settings = process.settings
     try:
-        return codec.get_element(
+        value = codec.get_element(
             process.store,
             row["id"],
             index,
@@ -170,6 +184,8 @@ def _get_element(process: Process, row: Row, index: int) -> Any:
         )
     except ObjectNotFoundError as error:
         raise references.lost(row, process.store.store_id, settings.ttl_hours) from error
+    journal.read(row, began, index)
+    return value
 
 
 def _load_inline(process: Process, row: Row) -> Any:

@@ -1,0 +1,32 @@
+"""What a task's log says of the values that went through shared memory: one line each, never a value itself."""
+
+from __future__ import annotations
+
+import logging
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airfreight.references import Row
+
+#: One name for all of it, whatever module speaks, so that it can be filtered as a whole.
+log = logging.getLogger("airfreight.xcom")
+
+
+def stored(row: Row, key: str | None, began: float) -> None:
+    """A value was put into the store since the time ``began`` of ``perf_counter``."""
+    log.info("stored %s: %s, %s, in %.2f ms", key, row["type"], row["size"], _milliseconds_since(began))
+
+
+def read(row: Row, began: float, element: int | None = None) -> None:
+    """A value, or one element of it, was read from the store since the time ``began`` of ``perf_counter``."""
+    owner = row.get("owner") or {}
+    what = owner.get("key") if element is None else f"{owner.get('key')}[{element}]"
+    size = row["size"] if element is None else f"one of {row['elements']} elements"
+    log.info(
+        "read %s of %s: %s, %s, in %.2f ms", what, owner.get("task_id"), row["type"], size, _milliseconds_since(began)
+    )
+
+
+def _milliseconds_since(began: float) -> float:
+    return (perf_counter() - began) * 1e3
