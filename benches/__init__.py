@@ -1,0 +1,1 @@
+"""What values cost between two tasks: through Airfreight, through the other stores, and at the machine's limits."""

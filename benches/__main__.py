@@ -1,0 +1,143 @@
+"""
+``make bench``: measures, computes what was to be reached, and writes a table, JSON and a picture.
+
+``python -m benches --quick`` does all of it in seconds on small values, to prove that it still works.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import shutil
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benches import figures, imports, machine, peers, report, rounds, venvs
+from benches.tasks import ROOT, MissingPeerError, Worker, worker
+from benches.values import CASES, QUICK_CASES, Case
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    cases = [
+        case for case in (QUICK_CASES if options.quick else CASES) if not options.case or case.name in options.case
+    ]
+    results = options.out or (ROOT / "benches" / "results")
+    results.mkdir(parents=True, exist_ok=True)
+    say = _Progress(sys.stderr)
+    started = time.monotonic()
+    measured: dict[str, Any] = {
+        "command": "python -m benches " + " ".join(sys.argv[1:] if arguments is None else arguments),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": machine.describe(),
+        "load_before": machine.load(),
+        "rounds": options.rounds or (1 if options.quick else 7),
+    }
+    # In shared memory, like the stores themselves; what doesn't use it costs nothing there.
+    scratch = Path(tempfile.mkdtemp(prefix="airfreight-bench-", dir="/dev/shm"))
+    try:
+        measured |= _measure(cases, options, measured["rounds"], scratch, say)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    measured["load_after"] = machine.load()
+    measured["seconds"] = round(time.monotonic() - started)
+    measured["figures"] = [asdict(figure) for figure in figures.compute(measured)]
+    say.end()
+    (results / "results.json").write_text(json.dumps(measured, indent=1) + "\n")
+    text = report.markdown(measured)
+    (results / "results.md").write_text(text)
+    report.chart(measured, results / "results.png")
+    print(text)
+    print(f"Also written: {results / 'results.md'}, {results / 'results.json'}, {results / 'results.png'}")
+    return 0
+
+
+def _measure(
+    cases: list[Case], options: argparse.Namespace, count: int, scratch: Path, say: _Progress
+) -> dict[str, Any]:
+    with ExitStack() as stack:
+        workers, found = _start(options, scratch, stack, say)
+        measured: dict[str, Any] = {"peers": found, "cases": {}, "hot_loop": {}}
+        for case in cases:
+            # A gigabyte takes longer and varies less.
+            repeat = max(1, count - 2) if case.nbytes > 500_000_000 else count
+            one: dict[str, Any] = {"label": case.label, "nbytes": case.nbytes}
+            if case.is_large or options.quick:
+                one["memory"] = rounds.memory(workers, case, say)
+            one["new"] = _plain(rounds.in_new_processes(workers, case, repeat, say))
+            one["warm"] = _plain(rounds.in_warm_processes(workers, case, repeat, say))
+            measured["cases"][case.name] = one
+            if case.kind == "dict":
+                times = 20 if options.quick else 300
+                measured["hot_loop"] = _plain(rounds.hot_loop(workers, case, count, times, say))
+        measured["imports"] = imports.measure(count, scratch, say) if not options.peer else {}
+        return measured
+
+
+def _start(
+    options: argparse.Namespace, scratch: Path, stack: ExitStack, say: _Progress
+) -> tuple[list[Worker], dict[str, Any]]:
+    """Every peer that can take part, and what is known of all; those that can't are reported with the reason."""
+    workers: list[Worker] = []
+    found: dict[str, Any] = {}
+    for name in options.peer or peers.NAMES:
+        peer = peers.load(name)
+        found[name] = {"label": peer.label, "is_limit": peer.is_limit, "missing": None, "versions": {}}
+        say(f"starting {peer.label}")
+        try:
+            if not options.quick:
+                venvs.install(peer, say)
+            started = stack.enter_context(worker(name, peer, scratch / name))
+        except (MissingPeerError, RuntimeError, OSError) as error:
+            found[name]["missing"] = str(error)
+            continue
+        found[name]["versions"] = started.versions
+        workers.append(started)
+    return workers, found
+
+
+def _plain(series: dict[str, rounds.Series]) -> dict[str, Any]:
+    return {name: asdict(one) for name, one in series.items()}
+
+
+class _Progress:
+    """What is being done, on one line of a terminal; elsewhere a line now and then."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._is_terminal = stream.isatty()
+        self._started = time.monotonic()
+        self._last = ""
+
+    def __call__(self, text: str) -> None:
+        elapsed = time.monotonic() - self._started
+        if self._is_terminal:
+            self._stream.write(f"\r\x1b[K{elapsed:5.0f} s  {text[:110]}")
+        elif text.split(":", maxsplit=1)[0] != self._last:
+            self._last = text.split(":", maxsplit=1)[0]
+            self._stream.write(f"{elapsed:5.0f} s  {self._last}\n")
+        self._stream.flush()
+
+    def end(self) -> None:
+        if self._is_terminal:
+            self._stream.write("\r\x1b[K")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benches", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small values, one round, only the environments there are")
+    parser.add_argument("--rounds", type=int, help="how often each peer takes its turn (default 7)")
+    parser.add_argument("--peer", action="append", choices=peers.NAMES, help="only this one; may be repeated")
+    parser.add_argument("--case", action="append", help="only this value, such as array_100mb; may be repeated")
+    parser.add_argument("--out", type=Path, help="where the results go (default benches/results)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

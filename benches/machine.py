@@ -1,0 +1,53 @@
+"""What the figures were measured on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+
+def describe() -> dict[str, str]:
+    memory = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    return {
+        "processor": _processor(),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "memory": f"{int(memory['MemTotal'].split()[0]) / 2**20:.1f} GiB",
+        "swap": f"{int(memory['SwapTotal'].split()[0]) / 2**20:.1f} GiB",
+        "kernel": platform.release(),
+        "libc": " ".join(platform.libc_ver()),
+        "/dev/shm": _mount("/dev/shm"),
+        "huge pages for shared memory": _setting("/sys/kernel/mm/transparent_hugepage/shmem_enabled"),
+        "huge pages for private memory": _setting("/sys/kernel/mm/transparent_hugepage/enabled"),
+        "governor": _setting("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+    }
+
+
+def load() -> float:
+    """Processes that want to run, on average over the last minute."""
+    return os.getloadavg()[0]
+
+
+def _processor() -> str:
+    pairs = (line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines())
+    fields = {name.strip(): value.strip() for name, _, value in pairs}
+    model = f"family {fields.get('cpu family')} model {fields.get('model')}"
+    hypervisor = ", virtual" if "hypervisor" in fields.get("flags", "").split() else ""
+    return f"{fields.get('model name', platform.machine())} ({model}{hypervisor})"
+
+
+def _mount(point: str) -> str:
+    for line in Path("/proc/mounts").read_text().splitlines():
+        _, mounted, kind, options, *_ = line.split()
+        if mounted == point:
+            return f"{kind} {options}"
+    return "not mounted"
+
+
+def _setting(path: str) -> str:
+    try:
+        text = Path(path).read_text().strip()
+    except OSError:
+        return "not there"
+    # The kernel shows a choice as `always [madvise] never`.
+    return text[text.index("[") + 1 : text.index("]")] if "[" in text else text

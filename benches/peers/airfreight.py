@@ -1,0 +1,77 @@
+"""Airfreight's store and codec, without Airflow around them."""
+
+from __future__ import annotations
+
+import pickle
+from typing import TYPE_CHECKING, Any
+
+from benches.peers.base import Peer
+
+if TYPE_CHECKING:
+    from benches.values import Case
+
+
+class Airfreight(Peer):
+    """With a warm segment: something of that size was deleted before, so its pages can be had again."""
+
+    label = "Airfreight"
+    client = ("airfreight._store", "airfreight.codec")
+
+    def connect(self) -> None:
+        from airfreight._store import Store
+
+        self._store = Store(f"{self.place}/store", spill_path=f"{self.place}/spill")
+
+    def put(self, value: Any) -> str:
+        from airfreight import codec
+
+        return codec.put(self._store, value).name
+
+    def get(self, handle: str) -> Any:
+        from airfreight import codec
+
+        return codec.get(self._store, handle)
+
+    def delete(self, handle: str) -> None:
+        self._store.delete(handle)
+
+
+class AirfreightEmptyPool(Airfreight):
+    """Without one: the store's folder isn't even there yet, so making it is part of connecting."""
+
+    label = "Airfreight, new store"
+    is_new_each_round = True
+    is_repeatable = False
+
+
+class AirfreightStore(Airfreight):
+    """The store alone, as a floor for small values: pickled by hand, no preview, nothing about the value written."""
+
+    label = "Airfreight, store alone"
+
+    @classmethod
+    def applies(cls, case: Case) -> bool:
+        return case.kind == "dict"
+
+    def put(self, value: Any) -> str:
+        writer = self._store.create()
+        writer.write(pickle.dumps(value, protocol=5))
+        return writer.seal("{}")
+
+    def get(self, handle: str) -> Any:
+        return pickle.loads(self._store.get(handle).stream)
+
+
+class AirfreightWithoutPreview(Airfreight):
+    """Store and codec, but no preview."""
+
+    label = "Airfreight, without preview"
+
+    @classmethod
+    def applies(cls, case: Case) -> bool:
+        return case.kind == "dict"
+
+    def put(self, value: Any) -> str:
+        from airfreight import codec
+
+        return codec.put(self._store, value, preview=False).name

@@ -1,0 +1,105 @@
+"""Ray's object store, from drivers on one host: ``ray.init``, ``ray.put``, ``ray.get``."""
+
+from __future__ import annotations
+
+import base64
+import os
+import socket
+import subprocess
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from benches.peers.base import Peer
+from benches.processes import descendants, stop, stop_pid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+class Ray(Peer):
+    label = "Ray 2.60.0"
+    venv = ".venvs/bench-ray"
+    requires = ("ray==2.60.0", "numpy==*", "pandas==*", "pyarrow==*")
+    client = ("ray", "ray.cloudpickle")
+
+    def __init__(self, place: str) -> None:
+        super().__init__(place)
+        # An object lives only as long as the process that put it.
+        self._owned: dict[str, Any] = {}
+
+    @classmethod
+    def environment(cls, place: str) -> dict[str, str]:
+        return {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+
+    @classmethod
+    @contextmanager
+    def serve(cls, scratch: Path, python: Path) -> Iterator[str]:
+        port = _free_port()
+        # No CPUs: no worker processes are started ahead, which would only disturb what is measured next.
+        command = [
+            str(python), "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}",
+            "--node-ip-address=127.0.0.1", "--num-cpus=0", "--object-store-memory=4000000000",
+            "--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={scratch}",
+        ]  # fmt: skip
+        log = scratch / "ray.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command, stdout=output, stderr=output, env=os.environ | cls.environment(""), start_new_session=True
+            )
+        try:
+            _wait_until_started(process, log)
+            yield f"127.0.0.1:{port}"
+        finally:
+            children = descendants(process.pid)
+            stop(process)
+            for pid in children:
+                stop_pid(pid)
+
+    def connect(self) -> None:
+        import ray
+
+        ray.init(address=self.place, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+
+    def put(self, value: Any) -> str:
+        import ray
+        from ray import cloudpickle
+
+        reference = ray.put(value)
+        handle = base64.b64encode(cloudpickle.dumps(reference)).decode()
+        self._owned[handle] = reference
+        return handle
+
+    def get(self, handle: str) -> Any:
+        import ray
+        from ray import cloudpickle
+
+        return ray.get(cloudpickle.loads(base64.b64decode(handle)))
+
+    def delete(self, handle: str) -> None:
+        del self._owned[handle]
+
+    def close(self) -> None:
+        import ray
+
+        ray.shutdown()
+
+    def used_bytes(self) -> int | None:
+        return None
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_until_started(process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        if b"Ray runtime started" in log.read_bytes():
+            return
+        time.sleep(0.1)
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    raise RuntimeError(f"Ray did not start: {lines[-1] if lines else 'it said nothing'}")

@@ -1,0 +1,234 @@
+"""The measurements: every peer takes its turn in every round, and starts first in another one each time."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from benches.tasks import Answer, StepError, Task, Worker
+
+if TYPE_CHECKING:
+    from benches.values import Case
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Series:
+    """What one peer needed for one value, in seconds, round by round."""
+
+    times: dict[str, list[float]] = field(default_factory=dict)
+    error: str | None = None
+    #: What came back that isn't what was put.
+    changed: str | None = None
+
+    def add(self, **seconds: float) -> None:
+        for name, value in seconds.items():
+            self.times.setdefault(name, []).append(value)
+
+    def median(self, name: str) -> float | None:
+        return median(self.times[name]) if self.times.get(name) else None
+
+
+def in_new_processes(workers: list[Worker], case: Case, rounds: int, say: Say) -> dict[str, Series]:
+    """
+    One process puts, another gets, both made for it; connecting is part of the time, importing the client apart.
+
+    The first turn of each peer isn't counted: it checks what arrives against what was sent, and leaves the arenas and
+    the warm segments of those that keep some as a previous value of that size would.
+    """
+    series = {worker.name: Series() for worker in workers if worker.peer.applies(case)}
+    for number, worker in _turns(workers, case, rounds + 1):
+        found = series[worker.name]
+        if found.error:
+            continue
+        say(f"{case.label}, new processes, round {number} of {rounds}: {worker.peer.label}" if number else case.label)
+        with _place(worker, number) as place:
+            try:
+                _new_process_turn(worker, place, case, found, is_counted=number > 0)
+            except StepError as error:
+                found.error = str(error)
+    return series
+
+
+def _new_process_turn(worker: Worker, place: str, case: Case, series: Series, *, is_counted: bool) -> None:
+    with worker.task(place) as putter:
+        putter.run(["make", case.kind, case.nbytes])
+        put = _named("put", lambda: putter.run("load", "connect", "put"))
+        got = None
+        if not worker.peer.is_limit:
+            with worker.task(place) as getter:
+                got = _named("get", lambda: getter.run("load", "connect", "get", "touch", handle=put.handle))
+                if not is_counted:
+                    series.changed = getter.run(["difference", case.kind, case.nbytes]).results["difference"]
+                getter.run("drop", "close")
+        putter.run("delete", "drop", "close")
+    if not is_counted:
+        return
+    series.add(
+        load=put.seconds["load"],
+        connect=put.seconds["connect"],
+        put=put.seconds["put"],
+        connect_put=put.seconds["connect"] + put.seconds["put"],
+        load_connect_put=put.total,
+    )
+    if got is not None:
+        connect, get = got.seconds["connect"], got.seconds["get"]
+        series.add(
+            get=get,
+            connect_get=connect + get,
+            connect_get_touch=connect + get + got.seconds["touch"],
+            load_connect_get=got.seconds["load"] + connect + get,
+        )
+
+
+def in_warm_processes(workers: list[Worker], case: Case, rounds: int, say: Say) -> dict[str, Series]:
+    """One process puts, another gets, again and again, connected all the while."""
+    repeatable = [worker for worker in workers if worker.peer.is_repeatable]
+    series = {worker.name: Series() for worker in repeatable if worker.peer.applies(case)}
+    # More of the small ones, which are noisier and cost nothing.
+    repeats = 3 if case.is_large else 20
+    with contextlib.ExitStack() as stack:
+        pairs: dict[str, tuple[Task, Task]] = {}
+        for worker in repeatable:
+            if worker.peer.applies(case):
+                pairs[worker.name] = stack.enter_context(worker.task()), stack.enter_context(worker.task())
+        for number, worker in _turns(repeatable, case, rounds + 1):
+            found = series[worker.name]
+            if found.error:
+                continue
+            say(f"{case.label}, warm processes, round {number} of {rounds}: {worker.peer.label}")
+            turn = _warm_limit_turn if worker.peer.is_limit else _warm_turn
+            try:
+                turn(*pairs[worker.name], case, found, repeats if number else 1, is_counted=number > 0)
+            except StepError as error:
+                found.error = str(error)
+    return series
+
+
+def _warm_turn(putter: Task, getter: Task, case: Case, series: Series, repeats: int, *, is_counted: bool) -> None:
+    if not is_counted:
+        putter.run("load", "connect")
+        getter.run("load", "connect")
+    # Made anew for each turn: a gigabyte for every peer at once would not fit.
+    putter.run(["make", case.kind, case.nbytes])
+    for _ in range(repeats):
+        put = _named("put", lambda: putter.run("put"))
+        handle = put.handle
+        got = _named("get", lambda handle=handle: getter.run("get", "touch", handle=handle))  # type: ignore[misc]
+        getter.run("drop_got")
+        putter.run("delete")
+        if is_counted:
+            get, touch = got.seconds["get"], got.seconds["touch"]
+            series.add(put=put.seconds["put"], get=get, get_touch=get + touch)
+    putter.run("drop")
+
+
+def _warm_limit_turn(putter: Task, _: Task, case: Case, series: Series, repeats: int, *, is_counted: bool) -> None:
+    putter.run(["make", case.kind, case.nbytes])
+    for _number in range(repeats):
+        put = putter.run("put")
+        if is_counted:
+            series.add(put=put.seconds["put"])
+    putter.run("delete", "drop")
+
+
+def memory(workers: list[Worker], case: Case, say: Say) -> dict[str, dict[str, Any]]:
+    """
+    The most private memory that each process needed beyond what it had, and what the store grew by.
+
+    Not timed, because watching costs the second core. The value itself is there before the put begins.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for worker in workers:
+        if worker.peer.is_limit or not worker.peer.applies(case):
+            continue
+        say(f"{case.label}, memory: {worker.peer.label}")
+        with _place(worker, 0) as place, contextlib.suppress(StepError), worker.task(place) as putter:
+            found[worker.name] = _memory_turn(worker, place, putter, case)
+    return found
+
+
+def _memory_turn(worker: Worker, place: str, putter: Task, case: Case) -> dict[str, Any]:
+    putter.run(["make", case.kind, case.nbytes])
+    putter.run("load", "connect")
+    store_before = putter.run("used_bytes").results["used_bytes"]
+    put, put_peak, put_kept = _watched(putter, "put")
+    store_after = putter.run("used_bytes").results["used_bytes"]
+    with worker.task(place) as getter:
+        getter.run("load", "connect", handle=put.handle)
+        _, get_peak, get_kept = _watched(getter, "get")
+        getter.run("drop", "close")
+    putter.run("delete", "drop", "close")
+    grown = None if store_before is None else store_after - store_before
+    return {
+        "put_private_bytes_max": put_peak,
+        "put_private_bytes_kept": put_kept,
+        "get_private_bytes_max": get_peak,
+        "get_private_bytes_kept": get_kept,
+        "store_bytes": grown,
+    }
+
+
+def _watched(task: Task, step: str) -> tuple[Answer, int, int]:
+    before = task.run("private_bytes").results["private_bytes"]
+    answer = task.run(step, watch=True)
+    after = task.run("private_bytes").results["private_bytes"]
+    return answer, max(0, answer.private_bytes_max - before, after - before), after - before
+
+
+def hot_loop(workers: Iterable[Worker], case: Case, rounds: int, count: int, say: Say) -> dict[str, Series]:
+    """A small value put and got as fast as it goes, in one process each."""
+    stores = [worker for worker in workers if worker.peer.is_repeatable and not worker.peer.is_limit]
+    series = {worker.name: Series() for worker in stores if worker.peer.applies(case)}
+    for number, worker in _turns(stores, case, rounds + 1):
+        found = series[worker.name]
+        say(f"{case.label}, hot loop, round {number} of {rounds}: {worker.peer.label}")
+        try:
+            with worker.task() as putter, worker.task() as getter:
+                putter.run(["make", case.kind, case.nbytes], "load", "connect")
+                getter.run("load", "connect")
+                put = putter.run(["hot_put", count]).results["hot_put"]
+                got = getter.run(["hot_get", put["handles"]]).results["hot_get"]
+                putter.run(["hot_delete", put["handles"]], "close")
+                getter.run("close")
+            if number:
+                found.add(put=median(put["nanoseconds"]) / 1e9, get=median(got["nanoseconds"]) / 1e9)
+        except StepError as error:
+            found.error = str(error)
+    return series
+
+
+def _turns(workers: list[Worker], case: Case, rounds: int) -> Iterator[tuple[int, Worker]]:
+    """Round by round, in an order that moves on by one place each time."""
+    taking_part = [worker for worker in workers if worker.peer.applies(case)]
+    for number in range(rounds):
+        first = number % max(1, len(taking_part))
+        for worker in taking_part[first:] + taking_part[:first]:
+            yield number, worker
+
+
+@contextlib.contextmanager
+def _place(worker: Worker, number: int) -> Iterator[str]:
+    if not worker.peer.is_new_each_round:
+        yield worker.place
+        return
+    place = Path(worker.place) / f"round-{number}"
+    place.mkdir()
+    try:
+        yield str(place)
+    finally:
+        shutil.rmtree(place)
+
+
+def _named(step: str, run: Callable[[], Answer]) -> Answer:
+    """Says in the error whether it was the put or the get that failed."""
+    try:
+        return run()
+    except StepError as error:
+        raise StepError(f"{step}: {error}") from error
