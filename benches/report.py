@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 _MEMCPY = "memcpy_warm"
 _NOTHING = "-"
+_PUT, _GET, _LIMIT = "#1764ab", "#e07b1a", "#b9bec4"
 
 
 def markdown(measured: dict[str, Any]) -> str:
@@ -148,6 +149,7 @@ def _missing(measured: dict[str, Any]) -> Iterable[dict[str, Any]]:
 def chart(measured: dict[str, Any], path: Path) -> None:
     """One panel for each value: what a new process needs to put and to get, connecting included."""
     import matplotlib as mpl
+    import matplotlib.patches
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
@@ -159,6 +161,9 @@ def chart(measured: dict[str, Any], path: Path) -> None:
         axis.set_visible(False)
     for axis, name in zip(axes.flat, names, strict=False):
         _panel(axis, measured, measured["cases"][name])
+    meanings = {"put": _PUT, "get": _GET, "the machine's own limits": _LIMIT}
+    handles = [mpl.patches.Patch(color=color) for color in meanings.values()]
+    figure.legend(handles, list(meanings), loc="outside lower center", ncols=3, fontsize=11, frameon=False)
     machine = measured["machine"]
     figure.suptitle(
         "A value between two new processes, connecting included: median time (logarithmic, shorter is better)\n"
@@ -170,7 +175,6 @@ def chart(measured: dict[str, Any], path: Path) -> None:
 
 
 def _panel(axis: Any, measured: dict[str, Any], case: dict[str, Any]) -> None:
-    put_color, get_color, limit_color, dim = "#1764ab", "#e07b1a", "#b9bec4", 0.55
     peers = [*(peer for peer in case["new"] if not peer.startswith("airfreight_without")), *_missing_names(measured)]
     labels, largest, smallest = [], 1e-5, 1e-6
     for position, peer in enumerate(peers):
@@ -183,10 +187,10 @@ def _panel(axis: Any, measured: dict[str, Any], case: dict[str, Any]) -> None:
                 0.01, position, text[:70], transform=axis.get_yaxis_transform(), va="center", fontsize=8, color="#a33"
             )
             continue
-        alpha = 1.0 if peer.startswith("airfreight") or known["is_limit"] else dim
-        bars = [("connect_put", -0.2, limit_color if known["is_limit"] else put_color), ("connect_get", 0.2, get_color)]
+        alpha = 1.0 if peer.startswith("airfreight") or known["is_limit"] else 0.55
+        bars = [("connect_put", -0.2, _LIMIT if known["is_limit"] else _PUT), ("connect_get", 0.2, _GET)]
         if known["is_limit"]:
-            bars = [("put", 0.0, limit_color)]
+            bars = [("put", 0.0, _LIMIT)]
         for step, offset, color in bars:
             seconds = _median(series, step)
             if seconds is not None:
@@ -204,8 +208,6 @@ def _panel(axis: Any, measured: dict[str, Any], case: dict[str, Any]) -> None:
     axis.grid(axis="x", color="#e3e3e3", linewidth=0.7)
     axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)
-    handles = [axis.barh([0], [0], color=color) for color in (put_color, get_color, limit_color)]
-    axis.legend(handles, ["put", "get", "limit of the machine"], loc="lower right", fontsize=8, framealpha=0.9)
 
 
 def _missing_names(measured: dict[str, Any]) -> list[str]:

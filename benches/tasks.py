@@ -158,9 +158,9 @@ def worker(name: str, peer: type[Peer], scratch: Path) -> Iterator[Worker]:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
-            greeting: dict[str, Any] = (
-                json.loads(line) if line else {"error": f"the worker died: {_last_line(scratch / 'worker.log')}"}
-            )
+            if not line:
+                raise MissingPeerError(f"its worker died: {_last_line(scratch / 'worker.log')}")
+            greeting = json.loads(line)
             if "error" in greeting:
                 raise MissingPeerError(greeting["error"])
             yield Worker(name, peer, place, greeting["versions"], process, scratch)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from benches.peers.base import Peer
 
@@ -36,4 +36,4 @@ class AirflowObjectStorage(Peer):
     def delete(self, handle: str) -> None:
         from airflow.providers.common.io.xcom.backend import XComObjectStorageBackend
 
-        XComObjectStorageBackend.purge(SimpleNamespace(value=handle))
+        XComObjectStorageBackend.purge(cast("Any", SimpleNamespace(value=handle)))
