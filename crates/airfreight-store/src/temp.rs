@@ -239,7 +239,9 @@ impl Temp {
         let len = usize::try_from(end - start).map_err(|_| rustix::io::Errno::FBIG)?;
         let mapping = Mapping::populated(self.fd.as_fd(), start, len)?;
         let first = pieces.partition_point(|piece| piece.offset + piece.bytes.len() as u64 <= start);
-        for piece in pieces[first..].iter().map_while(|piece| part(piece, start, end)) {
+        let reached = pieces[first..].iter().take_while(|piece| piece.offset < end);
+        // Empty pieces lie between others and are no end.
+        for piece in reached.filter_map(|piece| part(piece, start, end)) {
             let offset = usize::try_from(piece.offset - start).map_err(|_| rustix::io::Errno::FBIG)?;
             mapping.copy_from(offset, piece.bytes);
         }
