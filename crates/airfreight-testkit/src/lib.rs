@@ -1,0 +1,19 @@
+//! Breaks a store on purpose: workers that can be killed, content that shows a wrong byte, and a check of what is left.
+//!
+//! Not published. Everything that kills, fills or forks goes through here, so that the Rust tests, the soak and the
+//! proof break things in one way.
+
+mod audit;
+pub mod chaos;
+mod event;
+mod fork;
+mod sample;
+mod scratch;
+mod supervisor;
+
+pub use audit::{Audit, audit, used_bytes};
+pub use event::{Event, Reporter};
+pub use fork::{Forked, fork};
+pub use sample::{Sample, Wrong};
+pub use scratch::Scratch;
+pub use supervisor::{Supervisor, Worker};
