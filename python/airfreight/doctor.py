@@ -53,7 +53,7 @@ def _backend(path: str) -> dict[str, Any]:
     try:
         backend = getattr(importlib.import_module(module), name)
         ours = getattr(importlib.import_module("airfreight.xcom"), "AirfreightXCom")  # noqa: B009 - as Airflow does
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, doctor tells it
         return {"path": path, "ours": path == BACKEND, "error": f"{type(error).__name__}: {error}"}
     return {"path": path, "ours": isinstance(backend, type) and issubclass(backend, ours), "error": None}
 

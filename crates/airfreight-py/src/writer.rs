@@ -40,6 +40,7 @@ fn over(py: Python<'_>) -> PyErr {
 
 #[pymethods]
 impl Writer {
+    #[pyo3(signature = (data, /))]
     fn write(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<usize> {
         let append = |bytes: &[u8]| match self.lock().as_mut() {
             Some(state) => state.writer.write(bytes).map_err(|error| error::from_store(py, &error)),
@@ -53,6 +54,7 @@ impl Writer {
         append(data.bytes()).map(|()| data.len())
     }
 
+    #[pyo3(signature = (buffer, /))]
     fn add_buffer(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<bool> {
         let buffer = Lent::from(buffer)?;
         if buffer.len() < OUT_OF_BAND_BYTES_MIN {
