@@ -7,33 +7,8 @@ sequence stands in for the list that reads an element when it is asked for it.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, overload
-
-_FRAMES_MAX = 64
-
-
-def is_expanding() -> bool:
-    """
-    Whether Airflow is resolving what a mapped task expands over, with no other code between it and this call.
-
-    The functions of ``.map()`` run inside as well and may pull values themselves; those get lists.
-    """
-    frame = sys._getframe(1)  # noqa: SLF001 - nothing else tells
-    for _ in range(_FRAMES_MAX):
-        module = frame.f_globals.get("__name__", "")
-        if module.endswith(".lazy_sequence"):
-            return False  # one of many results of a mapped task: this value is the element
-        if module.startswith("airflow."):
-            if module.endswith(".expandinput") and frame.f_code.co_name == "resolve":
-                return True
-        elif not module.startswith("airfreight."):
-            return False
-        if frame.f_back is None:
-            return False
-        frame = frame.f_back
-    return False
 
 
 class StoredSequence(Sequence[Any]):

@@ -16,12 +16,15 @@ hookimpl = HookimplMarker("airflow")
 
 @hookimpl
 def on_task_instance_running(task_instance: Any) -> None:
-    """Remember the task instance: the XCom hooks are told only its coordinates."""
+    """Remember the task instance: the XCom hooks are told only its coordinates. Keep its log readable."""
     if type(task_instance).__name__ != "RuntimeTaskInstance":
         return
+    from airfreight import brevity
     from airfreight.process import here
 
     here().begin(task_instance)
+    brevity.forget_arguments()
+    brevity.shorten_log(task_instance.task)
 
 
 @hookimpl

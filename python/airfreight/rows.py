@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import copyreg
 import sys
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from airfreight import composite, expanding, journal, references
-from airfreight.errors import AirfreightError, DeniedError, ObjectNotFoundError
+from airfreight import brevity, caller, composite, journal, references
+from airfreight.caller import Purpose
+from airfreight.errors import AirfreightError, DeniedError, ObjectLostError, ObjectNotFoundError
+from airfreight.expanding import StoredSequence
 from airfreight.inline import ROW_MEMBER, is_inline
 from airfreight.process import Process, Push, here
 
@@ -56,9 +59,16 @@ def read(row: Row) -> Any:
     references.verify(row, process.keys)
     if "inline" in row:
         return _load_inline(process, row)
-    value = _fetch(process, row)
-    if not isinstance(value, expanding.StoredSequence):
-        journal.read(row, began)
+    purpose = caller.purpose()
+    if purpose is Purpose.EXPAND and "elements" in row:
+        _require_local(process, row)
+        return StoredSequence(row["elements"], lambda index: _get_element(process, row, index))
+    value = _load(process, row)
+    journal.read(row, began)
+    if purpose is Purpose.RENDER:
+        brevity.shorten_argument(value)
+    elif purpose is Purpose.PRINT and row["nbytes"] > brevity.PRINTED_BYTES_MAX:
+        value = brevity.for_template(value, row["size"])
     return value
 
 
@@ -148,18 +158,14 @@ def place(process: Process, origin: Origin) -> Row:
     }
 
 
-def _fetch(process: Process, row: Row) -> Any:
-    store = process.store
+def _load(process: Process, row: Row) -> Any:
+    _require_local(process, row)
     try:
-        if row["store"] != store.store_id:
-            raise references.lost(row, store.store_id, process.settings.ttl_hours)
         if "parts" in row:
             return composite.read(row, lambda name: _get(process, name), lambda rest: _load_inline(process, rest))
-        if "elements" in row and expanding.is_expanding():
-            return expanding.StoredSequence(row["elements"], lambda index: _get_element(process, row, index))
         return _get(process, row["id"])
     except ObjectNotFoundError as error:
-        raise references.lost(row, store.store_id, process.settings.ttl_hours) from error
+        raise _lost(process, row) from error
 
 
 def _get(process: Process, name: str) -> Any:
@@ -183,9 +189,19 @@ def _get_element(process: Process, row: Row, index: int) -> Any:
             writable=settings.mapping == "private",
         )
     except ObjectNotFoundError as error:
-        raise references.lost(row, process.store.store_id, settings.ttl_hours) from error
+        raise _lost(process, row) from error
     journal.read(row, began, index)
+    brevity.shorten_argument(value)
     return value
+
+
+def _require_local(process: Process, row: Row) -> None:
+    if row["store"] != process.store.store_id:
+        raise _lost(process, row)
+
+
+def _lost(process: Process, row: Row) -> ObjectLostError:
+    return references.lost(row, process.store.store_id, process.settings.ttl_hours)
 
 
 def _load_inline(process: Process, row: Row) -> Any:
@@ -223,6 +239,19 @@ def _is_owner(row: Row, where: Coordinates | None) -> bool:
 
 
 def _as_list(value: Any) -> Any:
-    # What a task gets for all the results of a mapped task is a view of this run; as a value it is the list of them.
+    """
+    What a task gets for all the results of a mapped task is a view of this run; as a value it is the list of them.
+
+    So it is inside of another value.
+    """
     module = sys.modules.get("airflow.sdk.execution_time.lazy_sequence")
-    return value[:] if module is not None and isinstance(value, module.LazyXComSequence) else value
+    if module is None:
+        return value
+    view = module.LazyXComSequence
+    if view not in copyreg.dispatch_table:
+        copyreg.pickle(view, _reduce_to_list)
+    return value[:] if isinstance(value, view) else value
+
+
+def _reduce_to_list(view: Any) -> tuple[Any, ...]:
+    return list, (view[:],)
