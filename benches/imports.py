@@ -35,7 +35,7 @@ print(json.dumps({{"wall": wall, "processor": processor, "modules": sorted(set(s
 def measure(rounds: int, scratch: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Seconds of each import by wall and by processor, and which modules it brought."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    environment |= {"AIRFLOW_HOME": str(scratch / "airflow"), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+    environment |= {"AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
     found: dict[str, dict[str, Any]] = {name: {"wall": [], "processor": []} for name in MODULES}
     # The first round is not counted: it writes the byte code.
     for number in range(rounds + 1):

@@ -144,7 +144,6 @@ def worker(name: str, peer: type[Peer], scratch: Path) -> Iterator[Worker]:
     with peer.serve(place_folder, python) as place:
         environment = {
             **os.environ,
-            "AIRFLOW_HOME": str(scratch / "airflow"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             # Threads of a library that nobody here calls; they would only be in the way of fork.
             "OPENBLAS_NUM_THREADS": "1",

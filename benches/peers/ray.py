@@ -40,7 +40,7 @@ class Ray(Peer):
         # No CPUs: no worker processes are started ahead, which would only disturb what is measured next.
         command = [
             str(python), "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}",
-            "--node-ip-address=127.0.0.1", "--num-cpus=0", "--object-store-memory=4000000000",
+            "--node-ip-address=127.0.0.1", "--num-cpus=0", "--object-store-memory=6000000000",
             "--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={scratch}",
         ]  # fmt: skip
         log = scratch / "ray.log"

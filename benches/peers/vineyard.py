@@ -32,14 +32,10 @@ class Vineyard(Peer):
         daemon = next(python.parent.parent.glob("lib/python*/site-packages/vineyard/bdist/vineyardd"))
         command = [
             str(daemon),
-            "--deployment",
-            "local",
-            "--meta",
-            "local",
-            "--size",
-            "6G",
-            "--socket",
-            address,
+            *("--deployment", "local"),
+            *("--meta", "local"),
+            *("--size", "6G"),
+            *("--socket", address),
             "--norpc",
         ]
         with (scratch / "vineyardd.log").open("wb") as log:
