@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -94,7 +95,7 @@ def measure(airflow: AirflowHome, run_id: str, store: Path) -> dict[str, Any]:
         "store": str(store),
     }
     log = airflow.folder / "components" / "measure.log"
-    path = f"{REPOSITORY}:{REPOSITORY / 'tests'}"
+    path = os.pathsep.join(filter(None, [str(REPOSITORY), str(REPOSITORY / "tests"), airflow.env.get("PYTHONPATH")]))
     with log.open("w") as output:
         done = subprocess.run(
             [airflow.venv / "bin" / "python", "-m", "demo.measure"],
@@ -116,10 +117,12 @@ def report(screen: Screen, measured: dict[str, Any], times: journal.Journal) -> 
     show = screen.console.print
     show()
     show(tables.received(measured["parameters"], measured["values"], times))
+    show(f"[dim]{tables.RECEIVED_NOTE}[/]", highlight=False)
     show()
     show(tables.costs(measured["values"], times))
+    show(f"[dim]{tables.COSTS_NOTE}[/]", highlight=False)
     for line in tables.refusals(measured["values"]):
-        show(f"[dim]{escape(line)}[/]", highlight=False, soft_wrap=True)
+        show(f"[dim]{escape(line)}[/]", highlight=False)
     show()
     show(f"The picture: {PICTURE}", highlight=False, soft_wrap=True)
 

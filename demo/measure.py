@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 #: What Airflow's own way gets for one value.
 LIMIT_SECONDS = 60
 
+_PREFIX = "serialised: "
+
 
 class Request(TypedDict):
     """What to measure."""
@@ -58,7 +60,11 @@ class Cost(TypedDict, total=False):
 
 
 class Value(TypedDict):
-    """One value as a task would read it."""
+    """One value as a task would read it.
+
+    In seconds: ``read`` for a process that has imported what the value is of, ``row_trip`` for its XCom row to the
+    database and back.
+    """
 
     task: str
     key: str
@@ -66,6 +72,8 @@ class Value(TypedDict):
     nbytes: int
     in_store: bool
     mapped_bytes: int
+    read: float
+    row_trip: float
     cost: Cost
 
 
@@ -104,7 +112,7 @@ def _value(request: Request, task: str, key: str) -> Value:
         f"/taskInstances/{quote(task)}/xcomEntries"
     )
     row = client.get(f"{entries}/{quote(key)}?deserialize=false&stringify=false")["value"]
-    value = AirfreightXCom.deserialize_value(SimpleNamespace(value=row))
+    value, read = _timed_twice(lambda: AirfreightXCom.deserialize_value(SimpleNamespace(value=row)))
     in_store = isinstance(row, dict) and "airfreight" in row and "id" in row
     nbytes, mapped = len(json.dumps(row)), 0
     if in_store:
@@ -117,6 +125,8 @@ def _value(request: Request, task: str, key: str) -> Value:
         "nbytes": nbytes,
         "in_store": in_store,
         "mapped_bytes": mapped,
+        "read": read,
+        "row_trip": sum(_through_api(client, entries, f"airfreight_{key}", json.dumps(row))[1:]),
         "cost": _cost_in_airflow(client, entries, f"airflow_{key}", value),
     }
 
@@ -135,25 +145,38 @@ def _cost_in_airflow(client: RestClient, entries: str, key: str, value: Any) -> 
     cost: Cost = {}
     try:
         with _time_limit(LIMIT_SECONDS):
-            serialised, cost["serialise"] = _timed(lambda: json.dumps(BaseXCom.serialize_value(value)))
+            serialised, cost["serialise"] = _timed_twice(lambda: json.dumps(BaseXCom.serialize_value(value)))
             cost["row_bytes"] = len(serialised)
-            # As one string, since the API that anyone may use takes no serialised classes.
-            body = {"key": key, "value": serialised}
-            _, cost["api_write"] = _timed(lambda: client.request("POST", entries, body, timeout=LIMIT_SECONDS))
-            path = f"{entries}/{quote(key)}?deserialize=false&stringify=false"
-            answer, cost["api_read"] = _timed(lambda: client.get(path, timeout=LIMIT_SECONDS))
-            stored = json.loads(answer["value"])
-            back, cost["deserialise"] = _timed(lambda: BaseXCom.deserialize_value(SimpleNamespace(value=stored)))
+            text, cost["api_write"], cost["api_read"] = _through_api(client, entries, key, serialised)
+            back, cost["deserialise"] = _timed_twice(
+                lambda: BaseXCom.deserialize_value(SimpleNamespace(value=json.loads(text)))
+            )
             cost["same"] = _same(value, back)
     except Exception as error:  # whatever Airflow raises is the result
         cost["refused"] = f"{type(error).__name__}: {error}"
     return cost
 
 
+def _through_api(client: RestClient, entries: str, key: str, text: str) -> tuple[str, float, float]:
+    """Write a row through the API server and read it again; the seconds for each."""
+    # As a string, and not one of JSON, since the API that anyone may use takes no serialised classes.
+    body = {"key": key, "value": _PREFIX + text}
+    _, write = _timed(lambda: client.request("POST", entries, body, timeout=LIMIT_SECONDS))
+    path = f"{entries}/{quote(key)}?deserialize=false&stringify=false"
+    answer, read = _timed(lambda: client.get(path, timeout=LIMIT_SECONDS))
+    return answer["value"].removeprefix(_PREFIX), write, read
+
+
 def _timed(call: Callable[[], Any]) -> tuple[Any, float]:
     began = time.perf_counter()
     result = call()
     return result, time.perf_counter() - began
+
+
+def _timed_twice(call: Callable[[], Any]) -> tuple[Any, float]:
+    """The time of the second call: the first one may import the library that the value is of."""
+    call()
+    return _timed(call)
 
 
 @contextmanager

@@ -40,8 +40,8 @@ class _Lines(Step):
         self._shown = ""
 
     def update(self, done: int, total: int, detail: str) -> None:
-        line = f"    {done}/{total} {detail}".rstrip()
-        if line != self._shown:
+        line = f"    {done}/{total} {detail}"
+        if detail and line != self._shown:
             self._shown = line
             self._console.print(line, highlight=False, markup=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -17,13 +18,13 @@ if TYPE_CHECKING:
 def received(parameters: Iterable[Parameter], values: Iterable[Value], journal: Journal) -> Table:
     """What each task received, and how."""
     by_source = {(value["task"], value["key"]): value for value in values}
-    table = _table("What each task received, and how it got it (times are from the tasks' own logs)")
+    table = _table("What each task received, and how it got it")
     for column in ("task", "parameter", "value"):
         table.add_column(column)
     table.add_column("size", justify="right")
     table.add_column("how")
-    table.add_column("stored in", justify="right")
-    table.add_column("read in", justify="right")
+    for column in ("stored in", "read in", "with imports"):
+        table.add_column(column, justify="right")
     before = ""
     for each in parameters:
         value = by_source[each["source"], each["key"]]
@@ -34,18 +35,25 @@ def received(parameters: Iterable[Parameter], values: Iterable[Value], journal: 
             size(value["nbytes"]),
             _how(value),
             _milliseconds(journal.stored.get((each["source"], each["key"]))),
+            _milliseconds(value["read"] * 1000) if value["in_store"] else "",
             _milliseconds(journal.read.get((each["task"], each["source"], each["key"]))),
         )
         before = each["task"]
     return table
 
 
+RECEIVED_NOTE = (
+    "stored in: from the log of the task that made it; with imports: from the log of the task that took it, where the "
+    "first value of a kind also imports its library; read in: the same in another new process once that is imported"
+)
+
+
 def costs(values: Iterable[Value], journal: Journal) -> Table:
     """What the values cost through Airflow's own XCom."""
-    table = _table("The same values through Airflow's own XCom (measured just now, on this machine)")
+    table = _table("The same values through Airflow's own XCom, there and back")
     for column in ("made by", "value"):
         table.add_column(column)
-    for column in ("serialise", "row", "API and database", "read back", "in all", "with Airfreight"):
+    for column in ("serialise", "row", "write", "read", "deserialise", "in all", "with Airfreight"):
         table.add_column(column, justify="right")
     for value in values:
         table.add_row(
@@ -54,10 +62,16 @@ def costs(values: Iterable[Value], journal: Journal) -> Table:
     return table
 
 
+COSTS_NOTE = (
+    "measured just now: Airflow's default serialisation in a new process with everything imported, then one row "
+    "through the API server into the database and back; with Airfreight: stored, read, and its row there and back"
+)
+
+
 def refusals(values: Iterable[Value]) -> list[str]:
     """Why Airflow's own XCom refuses what it refuses, a line each."""
     return [
-        f"{_source(value)}: {value['cost']['refused'].splitlines()[0]}"
+        f"refused: {_source(value)}, {shorten(value['cost']['refused'], 160, placeholder=' …')}"
         for value in values
         if "refused" in value["cost"]
     ]
@@ -80,19 +94,23 @@ def _how(value: Value) -> str:
 
 
 def _ours(value: Value, journal: Journal) -> float | None:
-    """The time to store a value and the mean time to read it."""
-    reads = [time for (_, task, key), time in journal.read.items() if (task, key) == (value["task"], value["key"])]
     stored = journal.stored.get((value["task"], value["key"]))
-    return None if stored is None or not reads else stored + sum(reads) / len(reads)
+    return None if stored is None else stored + (value["read"] + value["row_trip"]) * 1000
 
 
 def _cells(cost: Cost) -> list[str | Text]:
     if "refused" in cost:
-        return [Text("refused", style="red"), "", "", "", ""]
-    parts = (cost["serialise"], cost["api_write"], cost["api_read"] + cost["deserialise"])
-    serialise, write, read = (_milliseconds(part * 1000) for part in parts)
-    whole = _milliseconds(sum(parts) * 1000)
-    return [serialise, size(cost["row_bytes"]), write, read, whole if cost["same"] else f"{whole}, changed"]
+        return [Text("refused", style="red"), "", "", "", "", ""]
+    steps = [cost["serialise"], cost["api_write"], cost["api_read"], cost["deserialise"]]
+    serialise, write, read, deserialise, whole = (_milliseconds(step * 1000) for step in [*steps, sum(steps)])
+    return [
+        serialise,
+        size(cost["row_bytes"]),
+        write,
+        read,
+        deserialise,
+        whole if cost["same"] else f"{whole}, value changed",
+    ]
 
 
 def _source(value: Value) -> str:

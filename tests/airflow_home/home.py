@@ -388,7 +388,8 @@ class AirflowHome:
         for each in [each for each in instances if each["state"] == "failed"][:3]:
             lines.append(f"the end of the log of {each['task_id']}[{each['map_index']}]:")
             for entry in self.log(dag_id, run_id, each["task_id"], each["map_index"])[-15:]:
-                lines.append(f"    {entry['event']}")
+                # Airflow logs what a task returns, whole frames if need be.
+                lines.append(f"    {entry['event'].partition(chr(10))[0][:200]}")
                 for error in entry.get("error_detail") or ():
                     lines.append(f"        {error.get('exc_type')}: {error.get('exc_value')}")
         return "\n".join(lines)
