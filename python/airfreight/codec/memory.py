@@ -22,15 +22,16 @@ class _Bounded:
         self._chunks: list[bytes] = []
 
     def write(self, data: Any, /) -> int:
-        self._left -= len(data)
+        length = len(data) if type(data) is bytes else memoryview(data).nbytes
+        self._left -= length
         if self._left < 0:
             raise _LimitError
         self._chunks.append(bytes(data))
-        return len(data)
+        return length
 
     def add_buffer(self, buffer: Any, /) -> bool:
         """Keeps everything in the stream; a large buffer ends the pickling before it is copied."""
-        if (len(buffer) if isinstance(buffer, (bytes, bytearray)) else buffer.raw().nbytes) > self._left:
+        if memoryview(buffer).nbytes > self._left:
             raise _LimitError
         return True
 

@@ -46,7 +46,7 @@ class Sink:
 
     def write(self, data: Any, /) -> int:
         """Takes a part of the stream: a frame, or one long value."""
-        length = len(data)
+        length = len(data) if type(data) is bytes else memoryview(data).nbytes
         if length >= _GAP_BYTES_MIN and not self._add_buffer(data):
             if self._gaps is None:
                 self._gaps = []
@@ -61,7 +61,11 @@ class Sink:
 
     def add_buffer(self, buffer: Any, /) -> bool:
         """Takes an out-of-band buffer; true keeps it in the stream."""
-        kept = self._add_buffer(buffer)
+        try:
+            kept = self._add_buffer(buffer)
+        except BufferError:
+            # Without dimensions; a number, then.
+            return True
         if not kept:
             self.buffers += 1
         return kept

@@ -49,7 +49,11 @@ def _rebuild_memoryview(buffer: Any, form: str, shape: tuple[int, ...]) -> memor
 
 
 def _reduce_mapping_proxy(proxy: MappingProxyType[Any, Any]) -> Any:
-    return MappingProxyType, (dict(proxy),)
+    return _rebuild_mapping_proxy, (dict(proxy),)
+
+
+def _rebuild_mapping_proxy(mapping: dict[Any, Any]) -> MappingProxyType[Any, Any]:
+    return MappingProxyType(mapping)
 
 
 def _reduce_exception(error: BaseException) -> Any:

@@ -40,37 +40,56 @@ def reduce_array(array: Any) -> Any:
         return _reduce_strings(array)
     if dtype.hasobject or dtype.itemsize == 0 or array.size == 0:
         return array.__reduce_ex__(5)
-    return _rebuild, (*_memory(array), None)
+    return _rebuild, (*_memory(array), None, None)
 
 
-def _memory(array: Any) -> tuple[PickleBuffer, Any, tuple[int, ...], str]:
-    """The bytes of an array, copied only when it has gaps, and what it takes to make it of them again."""
-    order = "C"
-    dtype, shape = array.dtype, array.shape
+def _memory(array: Any) -> tuple[PickleBuffer, Any, tuple[int, ...], tuple[int, ...] | None]:
+    """
+    The bytes of an array, copied only when it has gaps, and what it takes to make it of them again.
+
+    :returns: the bytes, the dtype, the shape as it lies in memory, and how to transpose that; ``None`` for not at all.
+    """
+    axes = None
+    dtype = array.dtype
     array = array.view(np.ndarray)
     if not array.flags.c_contiguous:
-        if array.flags.f_contiguous:
-            order, array = "F", array.T
+        by_stride = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
+        dense = array.transpose(by_stride)
+        if dense.flags.c_contiguous:
+            axes = tuple(by_stride.index(axis) for axis in range(array.ndim))
+            array = dense
         else:
             array = np.ascontiguousarray(array)
     # As bytes: dates and records that hold them don't export a typed buffer.
-    return PickleBuffer(array.reshape(-1).view(np.uint8)), dtype, shape, order
+    return PickleBuffer(array.reshape(-1).view(np.uint8)), dtype, array.shape, axes
 
 
-def _rebuild(buffer: Any, dtype: Any, shape: tuple[int, ...], order: str, cls: type | None) -> Any:
+def _rebuild(
+    buffer: Any,
+    dtype: Any,
+    shape: tuple[int, ...],
+    axes: tuple[int, ...] | None,
+    cls: type | None,
+    attributes: dict[str, Any] | None,
+) -> Any:
     """Makes an array of borrowed memory. Part of the object format."""
-    array = np.frombuffer(buffer, dtype=np.uint8).view(dtype).reshape(shape, order=order)  # type: ignore[call-overload]
-    return array if cls is None else array.view(cls)
+    array = np.frombuffer(buffer, dtype=np.uint8).view(dtype).reshape(shape)
+    if axes is not None:
+        array = array.transpose(axes)
+    if cls is not None:
+        array = array.view(cls)
+    if attributes:
+        array.__dict__.update(attributes)
+    return array
 
 
 def reduce_subclass(array: Any) -> Any:
-    """Reduces NumPy's own subclasses that have no state but their class."""
+    """Reduces NumPy's own subclasses."""
     if array.dtype.hasobject or array.dtype.itemsize == 0 or array.size == 0:
         return array.__reduce_ex__(5)
-    if type(array) is np.memmap:
-        # Its attributes tell where the file was; what comes back is in memory, as from pickle.
-        return _rebuild, (*_memory(array), type(array))
-    return _rebuild, (*_memory(array), type(array)), array.__dict__ or None
+    # A memmap's attributes tell where its file was; what comes back is in memory, as from pickle.
+    attributes = None if type(array) is np.memmap else dict(array.__dict__)
+    return _rebuild, (*_memory(array), type(array), attributes)
 
 
 def reduce_masked(array: Any) -> Any:

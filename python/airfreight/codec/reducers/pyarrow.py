@@ -97,8 +97,8 @@ def _cut_variable(array: Any, offset_type: Any) -> Any:
     base, offset, validity = _whole_bytes(array)
     _, ends, data = array.buffers()
     ends = pa.Array.from_buffers(offset_type, offset + len(array) + 1, [None, ends], 0, base)
-    first, last = ends[0].as_py(), ends[-1].as_py()
+    first, last = ends[0], ends[-1].as_py()
     ends = pc.subtract(ends, first)
-    data = data.slice(first, last - first) if data is not None else None
+    data = data.slice(first.as_py(), last - first.as_py()) if data is not None else None
     buffers = [validity, ends.buffers()[1], data]
     return pa.Array.from_buffers(array.type, len(array), buffers, array.null_count, offset)
