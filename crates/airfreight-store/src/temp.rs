@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{self, AtFlags, FallocateFlags, FlockOperation, OFlags};
+use rustix::process::{Pid, getpid};
 
 use crate::crash::crash_point;
 use crate::error::{Result, StoreError};
@@ -93,6 +94,8 @@ pub(crate) struct Temp {
     /// How many leading bytes already have pages.
     resident_bytes: u64,
     published: bool,
+    /// Who writes it: a forked child inherits the value, but not the file.
+    writer: Pid,
 }
 
 impl Temp {
@@ -124,6 +127,7 @@ impl Temp {
             reserved_bytes: footprint(bytes),
             resident_bytes: 0,
             published: false,
+            writer: getpid(),
         };
         crash_point("create.temp");
         // A count sees the whole reservation; nothing is allocated by this.
@@ -142,6 +146,7 @@ impl Temp {
             reserved_bytes: footprint(claimed.bytes.max(bytes)),
             resident_bytes: claimed.bytes.min(bytes),
             published: false,
+            writer: getpid(),
         };
         if claimed.bytes > bytes + bytes / SLACK_DIVISOR {
             temp.resize(bytes)?;
@@ -275,7 +280,7 @@ impl Temp {
 
 impl Drop for Temp {
     fn drop(&mut self) {
-        if self.published {
+        if self.published || self.writer != getpid() {
             return;
         }
         // Nothing can be reported from here; what can't be removed is reclaimed by the next count.
