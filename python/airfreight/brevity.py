@@ -9,6 +9,7 @@ in its place is a description; the values themselves are never touched.
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ PRINTED_BYTES_MAX = 1024 * 1024
 
 _RUNNER = "airflow.sdk.execution_time.task_runner"
 _RENDERED_FIELDS = "_serialize_rendered_fields"
+_LOG_MEMBERS = ("_log", "_cached_logger")
 _RETURNED = "Done. Returned value was:"
 
 #: Values that became arguments of the task that is being prepared, by their id, with what is shown for them.
@@ -137,13 +139,20 @@ class BriefLog:
         """Log, as the logger within does."""
         if isinstance(event, str) and event.startswith(_RETURNED):
             arguments = tuple(describe(each) if is_long(each) else each for each in arguments)
+        if isinstance(self._log, logging.Logger):
+            fields["stacklevel"] = fields.get("stacklevel", 1) + 1
         return self._log.info(event, *arguments, **fields)
 
 
 def shorten_log(task: Any) -> None:
     """Have a Python task log a description of what it returns, if that is long."""
-    if getattr(task, "show_return_value_in_logs", False) and not isinstance(task.log, BriefLog):
-        task._log = BriefLog(task.log)  # noqa: SLF001 - what `log` returns; there is no setter
+    if not getattr(task, "show_return_value_in_logs", False):
+        return
+    brief = BriefLog(task.log)
+    # Where an operator keeps its logger: there is no setter. If it is elsewhere, values are logged as ever.
+    for name in _LOG_MEMBERS:
+        if task.log is not brief and hasattr(task, name):
+            setattr(task, name, brief)
 
 
 def for_template(value: Any, size: str) -> Any:
