@@ -262,7 +262,7 @@ SETTINGS: tuple[Setting, ...] = (
         "Signs the references in XCom rows, so that nobody who may write XComs can make a task read something else. "
         "The first key signs, all of them verify: to rotate, put the new key in front and drop the old one once its "
         "values have expired. It must be the same wherever tasks run.",
-        "a-long-random-text,the-one-before",
+        "a-long-random-text,the-one-before-it",
         default_text="a key made once in $AIRFLOW_HOME/airfreight.key",
         sensitive=True,
     ),
