@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import enum
+import sys
 import types
 from typing import Any
 
@@ -31,14 +32,12 @@ _UNCHANGING = (
 
 # The same of these, by module so that nothing is imported for it. Arrow's data can't be changed at all.
 _UNCHANGING_MODULES = (
+    "_cython",
     "decimal",
     "fractions",
     "ipaddress",
     "numpy.dtypes",
     "pandas._libs.tslibs",
-    "pandas.core.dtypes.dtypes",
-    "pandas.core.arrays.string_",
-    "pandas.core.indexes",
     "pathlib",
     "pyarrow.lib",
     "re",
@@ -62,13 +61,18 @@ class Shared:
         :returns: whether it shares anything that can be changed with those before.
         """
         seen = self._seen
+        index, *others = _pandas_types()
         inner: set[int] = set()
         for _, part in memo.values():
-            if type(part).__module__.startswith("pandas.core.indexes"):
+            # pandas pickles with each frame a list that belongs to the class and so to all frames.
+            inner.add(id(getattr(type(part), "_metadata", None)))
+            if isinstance(part, index):
                 # Frames that were split share their columns; what an index is made of is not to be changed either.
                 inner.update(map(id, _insides(part)))
         for number, (_, part) in memo.items():
-            if isinstance(part, _UNCHANGING) or type(part).__module__.startswith(_UNCHANGING_MODULES):
+            if isinstance(part, (*_UNCHANGING, index, *others)):
+                continue
+            if type(part).__module__.startswith(_UNCHANGING_MODULES):
                 continue
             if number in seen and number not in inner:
                 return True
@@ -76,9 +80,17 @@ class Shared:
         return False
 
 
+def _pandas_types() -> list[Any]:
+    """The unchanging types of pandas, its index first; their module's name says nothing, since pandas hides it."""
+    pandas = sys.modules.get("pandas")
+    if pandas is None:
+        return [()]
+    return [pandas.Index, pandas.api.extensions.ExtensionDtype, pandas.Interval, pandas.Period]
+
+
 def _insides(index: Any) -> list[Any]:
     data = getattr(index, "_data", None)
-    inside = [data, getattr(data, "_ndarray", None), getattr(data, "_pa_array", None)]
+    inside = [data, getattr(data, "_ndarray", None), *getattr(data, "__dict__", {}).values()]
     if getattr(index, "_levels", None) is not None:
         inside += [index._levels, index._codes, *index._codes]
     return inside
