@@ -60,7 +60,8 @@ class Cost(TypedDict, total=False):
 
 
 class Value(TypedDict):
-    """One value as a task would read it.
+    """
+    One value as a task would read it.
 
     In seconds: ``read`` for a process that has imported what the value is of, ``row_trip`` for its XCom row to the
     database and back.
