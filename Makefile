@@ -26,7 +26,9 @@ ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
 
-RUST_SOURCES   := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
+SHIPPED        := airflow cli core py store
+RUST_SOURCES   := $(shell find $(SHIPPED:%=crates/airfreight-%/src) -name '*.rs') \
+                  $(SHIPPED:%=crates/airfreight-%/Cargo.toml) Cargo.toml Cargo.lock
 PYTHON_SOURCES := $(shell find python -type f -not -path '*/__pycache__/*' -not -name '*.so') pyproject.toml tools/wheel_backend.py
 
 ## Everyday

@@ -17,7 +17,7 @@ pub(super) fn checks(settings: &Settings, known: Option<&AirflowSettings>) -> Ve
     let options = match settings.store_options() {
         Ok(options) => options,
         Err(error) => {
-            return vec![Check::fail("settings", error.to_string(), "correct it; the store cannot be checked before")];
+            return vec![Check::fail("store", format!("not checked: {error}"), "correct the setting first")];
         }
     };
     let mut checks = Vec::new();

@@ -16,6 +16,9 @@ use crate::error::CliError;
 use crate::output::{Output, size};
 use crate::settings::Settings;
 
+/// A task may still write after somebody ended its run by hand; so long before an object its run may have ended.
+const LAST_WORDS: SignedDuration = SignedDuration::from_hours(24);
+
 /// Objects and their bytes; a further name of the same bytes counts as an object.
 #[derive(Default, Serialize)]
 struct Tally {
@@ -148,7 +151,8 @@ fn ask(
         }
     }
     let mut fates = HashMap::new();
-    for (dag_id, (owners, since)) in dags {
+    for (dag_id, (owners, oldest)) in dags {
+        let since = oldest.checked_sub(LAST_WORDS).unwrap_or(Timestamp::MIN);
         match airflow.fates(dag_id, &owners, Window { since, ended_before }) {
             Ok(known) => fates.extend(known),
             Err(error) if error.is_final() => return (fates, Some(error)),

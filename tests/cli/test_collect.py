@@ -1,0 +1,68 @@
+"""`airfreight store gc` asks a real Airflow; the store is one of its own, so that no other test loses objects."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airfreight._store import Store
+
+if TYPE_CHECKING:
+    from airflow_home import AirflowHome
+
+BINARY = Path(sysconfig.get_path("scripts")) / "airfreight"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "store"), spill_path=str(tmp_path / "spill"))
+
+
+def put(store: Store, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> str:
+    with store.create() as writer:
+        writer.write(b"a value")
+        owner = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
+        return writer.seal(json.dumps({"type": "bytes", "owner": owner}))
+
+
+def gc(store: Store, airflow: AirflowHome, *flags: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [BINARY, "store", "gc", "--json", "--store", store.path, "--api-url", airflow.url, *flags],
+        env={**os.environ, "AIRFREIGHT_API_TOKEN": airflow.token, "NO_PROXY": "*"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+def test_gc_keeps_what_airflow_needs_and_removes_the_rest(airflow: AirflowHome, store: Store) -> None:
+    ended, deleted = airflow.run("collected"), airflow.run("collected")
+    airflow.request("DELETE", f"/dags/collected/dagRuns/{deleted}")
+    needed = [put(store, "collected", ended, "plain"), put(store, "collected", ended, "mapped", 2)]
+    gone = [
+        put(store, "collected", ended, "mapped", 3),
+        put(store, "collected", ended, "renamed"),
+        put(store, "collected", deleted, "plain"),
+    ]
+    unknown = put(store, "a_dag_of_another_airflow", ended, "plain")
+
+    report = gc(store, airflow)
+    assert report["kept"]["recent"] == len(gone), "what was just written stays"
+    assert len(store.names()) == 6
+
+    report = gc(store, airflow, "--grace-minutes", "0")
+    assert sorted(store.names()) == sorted([*needed, unknown])
+    assert (report["gone"]["objects"], report["kept"]["needed"], report["kept"]["unknown"]) == (3, 2, 1)
+
+    report = gc(store, airflow, "--retention-hours", "0")
+    assert store.names() == [unknown]
+    assert report["ended"]["objects"] == 2
