@@ -261,8 +261,8 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     """What a value consists of, each with the way to write it; never iterates over what that would consume."""
     if isinstance(value, dict):
         for key, part in dict.items(value):
-            yield f"[{_short(key)}]", part
-            yield f".keys()[{_short(key)}]", key
+            yield f"[{label(key)}]", part
+            yield f".keys()[{label(key)}]", key
     elif isinstance(value, tuple) and hasattr(type(value), "_fields"):
         for field, part in zip(type(value)._fields, tuple.__iter__(value), strict=False):
             yield f".{field}", part
@@ -271,14 +271,14 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
             yield f"[{index}]", part
     elif isinstance(value, (set, frozenset)):
         for part in (set if isinstance(value, set) else frozenset).__iter__(value):
-            yield f"{{{_short(part)}}}", part
+            yield f"{{{label(part)}}}", part
     elif isinstance(value, types.MethodType):
         yield ".__self__", value.__self__
     elif isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType)):
         return
     elif _is_frame(value):
         for position, column in enumerate(value.columns):
-            yield f"[{_short(column)}]", value.iloc[:, position]
+            yield f"[{label(column)}]", value.iloc[:, position]
     elif _is_object_array(value):
         for index, part in enumerate(value.tolist() if value.ndim == 1 else value.reshape(-1).tolist()):
             yield f"[{index}]", part
@@ -310,7 +310,7 @@ def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
                     continue
 
 
-def _short(key: Any) -> str:
+def label(key: Any) -> str:
     """A key as one would write it, bounded; only of types whose ``repr`` is ours to trust."""
     if type(key) is str:
         text = f'"{key}"'
