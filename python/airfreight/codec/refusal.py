@@ -129,6 +129,10 @@ _NEVER: dict[str, tuple[str, str]] = {
         _HINTS["concurrent.futures._base.Executor"],
     ),
     "concurrent.futures._base.Future": ("its result arrives in one process", _HINTS["concurrent.futures._base.Future"]),
+    "threading.Condition": ("it guards one process", _HINTS["_thread.lock"]),
+    "threading.Event": ("it guards one process", _HINTS["_thread.lock"]),
+    "threading.Semaphore": ("it guards one process", _HINTS["_thread.lock"]),
+    "threading.Barrier": ("it guards one process", _HINTS["_thread.lock"]),
     "queue.Queue": ("a queue lives in one process", _HINTS["queue.Queue"]),
     "tempfile._TemporaryFileWrapper": ("it is an open file", _HINTS["tempfile._TemporaryFileWrapper"]),
     "tempfile.TemporaryDirectory": (
@@ -203,15 +207,25 @@ def explain(value: Any, error: BaseException) -> UnstorableError:
             "return a flat structure, such as a list of rows that refer to each other by index",
         )
     trail = _descend(value, error)
-    # A driver's connection rather than the lock or socket inside it.
-    for depth, (_, part, _) in enumerate(trail):
-        if depth and type(part).__name__.endswith(_RESOURCE_SUFFIXES) and not isinstance(part, type):
-            trail = trail[: depth + 1]
-            break
+    if not isinstance(trail[-1][1], _CODE):
+        # A driver's connection rather than the lock or socket inside it.
+        for depth, (_, part, _) in enumerate(trail):
+            if type(part).__name__.endswith(_RESOURCE_SUFFIXES):
+                trail = trail[: depth + 1]
+                break
     path = "".join(step for step, _, _ in trail)
     part, cause = trail[-1][1], trail[-1][2]
     reason, hint = _reason(part, cause)
     return UnstorableError(path, type_name(part), reason, hint)
+
+
+# What is one's own rather than part of a resource.
+_CODE = (types.FunctionType, types.ModuleType, types.GeneratorType, types.CoroutineType, type)
+
+
+def _is_known(cls: type) -> bool:
+    """Whether a type is refused as such, not for what is inside it."""
+    return any(f"{base.__module__}.{base.__qualname__}" in known for base in cls.__mro__ for known in (_NEVER, _HINTS))
 
 
 def _descend(value: Any, error: BaseException) -> list[tuple[str, Any, BaseException]]:
@@ -219,7 +233,7 @@ def _descend(value: Any, error: BaseException) -> list[tuple[str, Any, BaseExcep
     trail = [("", value, error)]
     seen = {id(value)}
     left = _PARTS_MAX
-    while len(trail) < _DEPTH_MAX:
+    while len(trail) < _DEPTH_MAX and not _is_known(type(trail[-1][1])):
         for step, part in _parts(trail[-1][1]):
             left -= 1
             if left < 0:
