@@ -28,7 +28,7 @@ _KINDS = frozenset({list, tuple, dict})
 
 def fits(value: Any) -> bool:
     """Whether a value is a container whose elements can be stored on their own."""
-    return type(value) in _KINDS
+    return type(value) in _KINDS and len(value) > 0
 
 
 def encode(writer: Writer, value: Any) -> int | None:
