@@ -28,10 +28,12 @@ class Version:
     One version of Airflow.
 
     :param as_of: resolve dependencies as of this day; the newest of today don't work with it.
+    :param loops: it has loops.
     """
 
     number: str
     as_of: str | None = None
+    loops: bool = False
 
 
 VERSIONS = (
@@ -39,7 +41,7 @@ VERSIONS = (
     Version("3.1.8"),
     Version("3.2.2", as_of="2026-06-05"),
     Version("3.3.2"),
-    Version("3.4.0b2"),
+    Version("3.4.0b2", loops=True),
 )
 
 
@@ -72,11 +74,15 @@ def check(version: Version) -> str:
     python = environment(version)
     folder = Path(tempfile.mkdtemp(prefix=f"airfreight-matrix-{version.number}-"))
     store = Path(tempfile.mkdtemp(prefix="airfreight-matrix-", dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None))
+    dags = folder / "dags"
+    shutil.copytree(REPOSITORY / "tests" / "xcom" / "dags", dags, ignore=shutil.ignore_patterns("__pycache__"))
+    if version.loops:
+        shutil.copy(Path(__file__).parent / "loops" / "xcom_loop.py", dags)
     env = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "AIRFREIGHT"))},
         "AIRFLOW_HOME": str(folder),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "tests"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW__AIRFREIGHT__STORE_PATH": str(store / "store"),
         "AIRFLOW__AIRFREIGHT__SPILL_PATH": str(store / "spill"),
         "PATH": f"{python.parent}:{os.environ['PATH']}",
