@@ -105,10 +105,10 @@ lock: $(STAMPS)/venv ## resolve requirements/*.txt anew from pyproject.toml; UPG
 
 ## Slow
 
-test-crash: ## SIGKILL at every named point of the store
-	@$(STEP) "crash points" cargo test --package airfreight-testkit --locked --test crash
+test-crash: ## SIGKILL at every passage of the store's named points, and a minute of pressure
+	@$(STEP) "crash points and pressure" cargo test --package airfreight-testkit --locked -- --include-ignored
 
-soak: ## 10,000 kills at random, and an hour of the pool's rule
+soak: ## 10,000 kills at random; SOAK="--kills 1000" passes options on
 	@cargo run --release --locked --package airfreight-testkit --bin soak -- $(SOAK)
 
 proof: ## the lock-and-link rule of the warm pool, for an hour; PROOF="--seconds 60" passes options on

@@ -168,7 +168,7 @@ impl Chaos<'_> {
             Ok(name) => {
                 let file = self.store.path().join("objects").join(name.to_string());
                 let inode = fs_err::symlink_metadata(file).map_or(0, |file| file.ino());
-                self.reporter.tell(&Event::Put(name, sample.seed, inode));
+                self.reporter.tell(&Event::Put { name, seed: sample.seed, bytes: sample.bytes(), inode });
                 self.own.push((name, sample.seed));
                 Ok(())
             }

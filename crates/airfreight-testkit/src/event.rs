@@ -11,8 +11,17 @@ use airfreight_core::ObjectName;
 pub enum Event {
     /// The worker is past its preparations.
     Ready,
-    /// An object was put; its seed and its file's inode.
-    Put(ObjectName, u64, u64),
+    /// An object was put.
+    Put {
+        /// What it is called.
+        name: ObjectName,
+        /// The seed of its content.
+        seed: u64,
+        /// What its parts have together.
+        bytes: u64,
+        /// Its file's inode, 0 where it was moved or deleted at once.
+        inode: u64,
+    },
     /// A further name was made for an object of this seed.
     Linked(ObjectName, u64),
     /// A name is about to be deleted: from here on it may be gone.
@@ -33,7 +42,7 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ready => write!(f, "ready"),
-            Self::Put(name, seed, inode) => write!(f, "put {name} {seed} {inode}"),
+            Self::Put { name, seed, bytes, inode } => write!(f, "put {name} {seed} {bytes} {inode}"),
             Self::Linked(name, seed) => write!(f, "linked {name} {seed}"),
             Self::Deleting(name) => write!(f, "deleting {name}"),
             Self::Deleted(name) => write!(f, "deleted {name}"),
@@ -65,7 +74,11 @@ impl FromStr for Event {
                 let name = name()?;
                 let mut number = || fields.next().and_then(|text| text.parse().ok()).ok_or_else(strange);
                 let seed = number()?;
-                if verb == "put" { Self::Put(name, seed, number()?) } else { Self::Linked(name, seed) }
+                if verb == "put" {
+                    Self::Put { name, seed, bytes: number()?, inode: number()? }
+                } else {
+                    Self::Linked(name, seed)
+                }
             }
             _ => return Err(strange()),
         };

@@ -7,13 +7,17 @@ mod audit;
 pub mod chaos;
 mod event;
 mod fork;
+mod promise;
 mod sample;
 mod scratch;
+mod script;
 mod supervisor;
 
 pub use audit::{Audit, audit, used_bytes};
 pub use event::{Event, Reporter};
 pub use fork::{Forked, fork};
+pub use promise::Promise;
 pub use sample::{Sample, Wrong};
 pub use scratch::Scratch;
+pub use script::Script;
 pub use supervisor::{Supervisor, Worker};

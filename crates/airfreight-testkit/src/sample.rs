@@ -80,6 +80,12 @@ impl Sample {
         }
     }
 
+    /// What the parts have together.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        (self.stream_bytes + self.buffers.iter().sum::<usize>()) as u64
+    }
+
     /// Writes the object; what it returns is acknowledged.
     ///
     /// # Errors

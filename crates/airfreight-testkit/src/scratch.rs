@@ -8,7 +8,9 @@ use tempfile::TempDir;
 /// A store's directory and spill directory of its own.
 #[derive(Debug)]
 pub struct Scratch {
-    folder: TempDir,
+    path: PathBuf,
+    /// Removes the folder; the process that made it does.
+    _folder: Option<TempDir>,
 }
 
 impl Scratch {
@@ -21,13 +23,19 @@ impl Scratch {
             .prefix("airfreight-test-")
             .tempdir_in("/dev/shm")
             .or_else(|_| tempfile::tempdir())?;
-        Ok(Self { folder })
+        Ok(Self { path: folder.path().to_owned(), _folder: Some(folder) })
+    }
+
+    /// The folder of another process's scratch.
+    #[must_use]
+    pub fn of(path: PathBuf) -> Self {
+        Self { path, _folder: None }
     }
 
     /// The folder that holds both directories.
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.folder.path()
+        &self.path
     }
 
     /// The store's directory; made by the first [`Self::open`].

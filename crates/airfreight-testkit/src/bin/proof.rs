@@ -50,7 +50,7 @@ struct Counts {
 impl Counts {
     fn add(&mut self, event: Event) -> Result<(), String> {
         match event {
-            Event::Put(_, _, inode) => {
+            Event::Put { inode, .. } => {
                 self.written += 1;
                 // The kernel doesn't give an inode's number away twice in one tmpfs.
                 self.recycled += u64::from(inode != 0 && !self.inodes.insert(inode));
