@@ -70,7 +70,6 @@ def after(notes: Path) -> None:
     assert parts == (2 if (major, minor) < (3, 4) else 3), parts
     if LOOP.exists():
         run(load(LOOP).flow)
-    print(f"Airflow {__version__}: every DAG succeeded")
 
 
 if __name__ == "__main__":
