@@ -43,7 +43,7 @@ def received(parameters: Iterable[Parameter], values: Iterable[Value], journal: 
 
 
 RECEIVED_NOTE = (
-    "stored in: from the log of the task that made it; with imports: from the log of the task that took it, where the "
+    "mapped: read in shared memory itself; stored in: from the log of the task that made it; with imports: from the log of the task that took it, where the "
     "first value of a kind also imports its library; read in: the same in another new process once that is imported"
 )
 
@@ -86,11 +86,11 @@ def size(nbytes: int) -> str:
 
 def _how(value: Value) -> str:
     if not value["in_store"]:
-        return "inline, in Airflow's database"
+        return "inline in its row"
     copied = value["nbytes"] - value["mapped_bytes"]
     if value["mapped_bytes"] < copied:
-        return "shared memory, unpickled"
-    return f"shared memory, {value['mapped_bytes'] / value['nbytes']:.1%} mapped without a copy"
+        return "unpickled"
+    return f"mapped, {value['mapped_bytes'] / value['nbytes']:.1%} without a copy"
 
 
 def _ours(value: Value, journal: Journal) -> float | None:

@@ -90,7 +90,7 @@ def test_the_tables_name_each_parameter_with_its_times(
         console.print(tables.costs(measured["values"], times))
     text = shown.get()
     assert "joined     DataFrame 327,346 x 30" in text
-    assert "inline, in Airflow's database" in text
+    assert "inline in its row" in text
     assert "refused" in text
 
 
