@@ -43,8 +43,9 @@ def received(parameters: Iterable[Parameter], values: Iterable[Value], journal: 
 
 
 RECEIVED_NOTE = (
-    "mapped: read in shared memory itself; stored in: from the log of the task that made it; with imports: from the log of the task that took it, where the "
-    "first value of a kind also imports its library; read in: the same in another new process once that is imported"
+    "mapped: read in shared memory itself; stored in: from the log of the task that made it; with imports: from the "
+    "log of the task that took it, where the first value of a kind also imports its library; read in: the same in "
+    "another new process once that is imported"
 )
 
 
