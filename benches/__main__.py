@@ -11,6 +11,7 @@ import datetime
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -26,6 +27,8 @@ from benches.values import CASES, QUICK_CASES, Case
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
+    # So that servers are stopped and shared memory is given back on this way out, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     cases = [
         case for case in (QUICK_CASES if options.quick else CASES) if not options.case or case.name in options.case
     ]
@@ -75,6 +78,8 @@ def _measure(
             if case.is_large or options.quick:
                 one["memory"] = rounds.memory(workers, case, say)
             one["new"] = _plain(rounds.in_new_processes(workers, case, repeat, say))
+            ours = [worker for worker in workers if worker.name == "airfreight"]
+            one["interpreter"] = _plain(rounds.in_new_processes(ours, case, repeat, say, is_new_interpreter=True))
             one["warm"] = _plain(rounds.in_warm_processes(workers, case, repeat, say))
             measured["cases"][case.name] = one
             if case.kind == "dict":

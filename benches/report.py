@@ -68,7 +68,16 @@ def _case(measured: dict[str, Any], name: str) -> str:
     title = f"## {case['label']}"
     if memcpy is not None:
         title += f"\n\nOne thread copies as many bytes into warm pages in {_time(memcpy)}."
-    return "\n\n".join([title, _times(measured, case, memcpy), *_memory(measured, case)])
+    return "\n\n".join([title, _times(measured, case, memcpy), *_interpreter(case), *_memory(measured, case)])
+
+
+def _interpreter(case: dict[str, Any]) -> list[str]:
+    series = case["interpreter"].get("airfreight")
+    if not series or series["error"]:
+        return []
+    connect, put, get = (_time(_median(series, step)) for step in ("connect", "put", "get"))
+    text = f"Airfreight connects in {connect}, puts in {put}, gets in {get}."
+    return [f"In new interpreters instead of forked processes, {text}"]
 
 
 def _times(measured: dict[str, Any], case: dict[str, Any], memcpy: float | None) -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from benches.peers.base import Peer
 from benches.tasks import Answer, StepError, Task, Worker
 
 if TYPE_CHECKING:
@@ -35,38 +38,46 @@ class Series:
         return median(self.times[name]) if self.times.get(name) else None
 
 
-def in_new_processes(workers: list[Worker], case: Case, rounds: int, say: Say) -> dict[str, Series]:
+def in_new_processes(
+    workers: list[Worker], case: Case, rounds: int, say: Say, *, is_new_interpreter: bool = False
+) -> dict[str, Series]:
     """
     One process puts, another gets, both made for it; connecting is part of the time, importing the client apart.
 
     The first turn of each peer isn't counted: it checks what arrives against what was sent, and leaves the arenas and
     the warm segments of those that keep some as a previous value of that size would.
+
+    :param is_new_interpreter: a process that was started rather than forked, whose memory is therefore all its own.
     """
     series = {worker.name: Series() for worker in workers if worker.peer.applies(case)}
     for number, worker in _turns(workers, case, rounds + 1):
         found = series[worker.name]
         if found.error:
             continue
-        say(f"{case.label}, new processes, round {number} of {rounds}: {worker.peer.label}" if number else case.label)
+        what = "interpreters" if is_new_interpreter else "processes"
+        say(f"{case.label}, new {what}, round {number} of {rounds}: {worker.peer.label}")
         with _place(worker, number) as place:
             try:
-                _new_process_turn(worker, place, case, found, is_counted=number > 0)
+                make = partial(worker.task, place, is_new_interpreter=is_new_interpreter)
+                _new_process_turn(worker.peer, make, case, found, is_counted=number > 0)
             except StepError as error:
                 found.error = str(error)
     return series
 
 
-def _new_process_turn(worker: Worker, place: str, case: Case, series: Series, *, is_counted: bool) -> None:
-    with worker.task(place) as putter:
+def _new_process_turn(
+    peer: type[Peer], make: Callable[[], AbstractContextManager[Task]], case: Case, series: Series, *, is_counted: bool
+) -> None:
+    with make() as putter:
         putter.run(["make", case.kind, case.nbytes])
         put = _named("put", lambda: putter.run("load", "connect", "put"))
-        if worker.peer.is_limit and worker.peer.is_repeatable and is_counted:
+        if peer.is_limit and peer.is_repeatable and is_counted:
             # What everything else is held against should not hang on one copy.
             series.add(put=putter.run("put").seconds["put"])
             series.add(put=putter.run("put").seconds["put"])
         got = None
-        if not worker.peer.is_limit:
-            with worker.task(place) as getter:
+        if not peer.is_limit:
+            with make() as getter:
                 got = _named("get", lambda: getter.run("load", "connect", "get", "touch", handle=put.handle))
                 if not is_counted:
                     series.changed = getter.run(["difference", case.kind, case.nbytes]).results["difference"]

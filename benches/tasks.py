@@ -9,13 +9,14 @@ import socket
 import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from benches.processes import private_bytes, stop
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from benches.peers.base import Peer
 
@@ -100,20 +101,30 @@ class Worker:
     place: str
     versions: dict[str, str]
     _process: subprocess.Popen[bytes] = field(repr=False)
+    _start: Callable[..., subprocess.Popen[bytes]] = field(repr=False)
     _scratch: Path = field(repr=False)
     _count: int = 0
 
     @contextmanager
-    def task(self, place: str | None = None) -> Iterator[Task]:
+    def task(self, place: str | None = None, *, is_new_interpreter: bool = False) -> Iterator[Task]:
+        """
+        A new process.
+
+        :param is_new_interpreter: rather than forked from the worker, started anew; imports what the worker has.
+        """
         self._count += 1
         address = self._scratch / f"task-{self._count}.sock"
+        process = None
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(address))
             listener.listen(1)
             listener.settimeout(60)
-            assert self._process.stdin is not None
-            self._process.stdin.write(f"{address}\n".encode())
-            self._process.stdin.flush()
+            if is_new_interpreter:
+                process = self._start(str(address))
+            else:
+                assert self._process.stdin is not None
+                self._process.stdin.write(f"{address}\n".encode())
+                self._process.stdin.flush()
             connection, _ = listener.accept()
         address.unlink()
         # Longer than the slowest step, so that a hang becomes a failure with a name.
@@ -123,6 +134,8 @@ class Worker:
             yield task
         finally:
             task.end()
+            if process:
+                process.communicate()
 
 
 class MissingPeerError(Exception):
@@ -150,23 +163,30 @@ def worker(name: str, peer: type[Peer], scratch: Path) -> Iterator[Worker]:
             **peer.environment(place),
         }
         with (scratch / "worker.log").open("wb") as log:
-            process = subprocess.Popen(
-                [python, "-m", "benches.worker", name],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd=ROOT, env=environment,
-            )  # fmt: skip
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            if not line:
-                raise MissingPeerError(f"its worker died: {_last_line(scratch / 'worker.log')}")
-            greeting = json.loads(line)
-            if "error" in greeting:
-                raise MissingPeerError(greeting["error"])
-            yield Worker(name, peer, place, greeting["versions"], process, scratch)
-        finally:
-            assert process.stdin is not None
-            process.stdin.close()
-            stop(process)
+            start = partial(_start, python, name, environment, log)
+            process = start()
+            try:
+                assert process.stdout is not None
+                line = process.stdout.readline()
+                if not line:
+                    raise MissingPeerError(f"its worker died: {_last_line(scratch / 'worker.log')}")
+                greeting = json.loads(line)
+                if "error" in greeting:
+                    raise MissingPeerError(greeting["error"])
+                yield Worker(name, peer, place, greeting["versions"], process, start, scratch)
+            finally:
+                assert process.stdin is not None
+                process.stdin.close()
+                stop(process)
+
+
+def _start(
+    python: Path, name: str, environment: dict[str, str], log: BinaryIO, *address: str
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [python, "-m", "benches.worker", name, *address],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd=ROOT, env=environment,
+    )  # fmt: skip
 
 
 def _last_line(log: Path) -> str:

@@ -3,7 +3,7 @@ The processes that put and get: ``python -m benches.worker PEER`` in the peer's 
 
 It imports numpy, pandas and pyarrow (and Airflow, where the peer is a backend of it) and then forks once per line of
 its input, as an Airflow worker does for each task. The child connects to the socket which the line names, does what is
-asked of it there, and leaves by ``os._exit``.
+asked of it there, and leaves by ``os._exit``. Given a socket as second argument, it does so itself and forks nothing.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def _run(session: Session, steps: list[list[Any]]) -> dict[str, Any]:
     return {"times": times, "results": results, "handle": session.handle, "pid": os.getpid()}
 
 
-def main(name: str) -> None:
+def main(name: str, address: str | None) -> None:
     # What a library prints must not get between our lines.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -150,10 +150,17 @@ def main(name: str) -> None:
         peer_class = peers.load(name)
         for module in peer_class.preload:
             importlib.import_module(module)
-        _check(peer_class)
+        if not address:
+            _check(peer_class)
     except BaseException as error:
         print(json.dumps({"error": f"{type(error).__name__}: {error}"}), file=answers, flush=True)
         return
+    if address:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(address)
+        serve(connection, peer_class)
+        # As after a fork: nothing is tidied up, and the socket closes last.
+        os._exit(0)
     # Children are reaped by the kernel.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     print(json.dumps({"versions": _versions()}), file=answers, flush=True)
@@ -202,4 +209,4 @@ def _versions() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None)
