@@ -197,15 +197,22 @@ def _array(value: Any, width: int) -> _Preview:
     return {"shape": list(value.shape), "dtype": str(value.dtype)[:_TEXT_LENGTH_MAX], "first": first}
 
 
+def _rows(labels: Iterable[Any], by_column: Iterable[list[Any]]) -> list[list[Any]]:
+    """Rows of columns; what a column's name says is secret is hidden here, since a row doesn't tell its names."""
+    columns = _masked(
+        _labelled((label, [_brief(part) for part in parts]) for label, parts in zip(labels, by_column, strict=False))
+    )
+    return [list(row) for row in zip(*(parts for parts in columns.values() if isinstance(parts, list)), strict=True)]
+
+
 def _frame(value: Any, width: int) -> _Preview:
     rows, columns = value.shape
     head = value.iloc[: min(width, 3), :width]
-    by_column = [head.iloc[:, position].tolist() for position in range(head.shape[1])]
     preview: _Preview = {
         "shape": [rows, columns],
-        "columns": _labelled(zip(head.columns, (str(dtype) for dtype in head.dtypes), strict=True)),
+        "columns": _labelled(zip(head.columns, (str(dtype)[:60] for dtype in head.dtypes), strict=True)),
         "index": str(_brief(value.index.dtype.name)),
-        "rows": [[_brief(part) for part in row] for row in zip(*by_column, strict=True)],
+        "rows": _rows(head.columns, (head.iloc[:, position].tolist() for position in range(head.shape[1]))),
     }
     return _more(preview, "columns", columns, width)
 
@@ -228,8 +235,8 @@ def _arrow_table(value: Any, width: int) -> _Preview:
     columns = _labelled(
         (schema.field(at).name, str(schema.field(at).type)[:60]) for at in range(min(width, len(schema)))
     )
-    heads = [value.column(at).slice(0, min(width, 3)).to_pylist() for at in range(min(width, len(schema)))]
-    rows = [[_brief(part) for part in row] for row in zip(*heads, strict=True)]
+    heads = (value.column(at).slice(0, min(width, 3)).to_pylist() for at in range(min(width, len(schema))))
+    rows = _rows(schema.names, heads)
     preview: _Preview = {"shape": [value.num_rows, value.num_columns], "columns": columns, "rows": rows}
     return _more(preview, "columns", len(schema), width)
 
@@ -241,7 +248,7 @@ def _arrow_array(value: Any, width: int) -> _Preview:
 
 def _polars_frame(value: Any, width: int) -> _Preview:
     columns = _labelled((name, str(dtype)[:60]) for name, dtype in islice(value.schema.items(), width))
-    rows = [[_brief(part) for part in row[:width]] for row in value[: min(width, 3), :width].rows()]
+    rows = _rows(value.columns, (series.to_list() for series in value[: min(width, 3), :width].get_columns()))
     preview: _Preview = {"shape": list(value.shape), "columns": columns, "rows": rows}
     return _more(preview, "columns", value.width, width)
 
