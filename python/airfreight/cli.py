@@ -13,8 +13,8 @@ import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airfreight.errors import InvalidError
-from airfreight.settings import SETTINGS, load_settings
+from airfreight.errors import AirfreightError, InvalidError
+from airfreight.settings import SETTINGS, load_settings, problems
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -85,10 +85,15 @@ def _flags(args: Namespace) -> list[str]:
 
 
 def _run(command: str, flags: list[str]) -> None:
-    binary = find_binary()
+    try:
+        binary = find_binary()
+        # What is wrong with the settings, doctor finds out by itself.
+        env = dict(os.environ) if command == "doctor" and problems() else environment()
+    except AirfreightError as error:
+        sys.exit(f"error: {error}")
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execve(binary, [str(binary), *_COMMANDS[command], *flags], environment())  # noqa: S606
+    os.execve(binary, [str(binary), *_COMMANDS[command], *flags], env)  # noqa: S606
 
 
 def find_binary() -> Path:
