@@ -68,7 +68,9 @@ def test_settings_that_a_page_names_exist(page: Path) -> None:
 
     known = {setting.name for setting in SETTINGS}
     text = page.read_text()
-    named = re.findall(r"AIRFLOW__AIRFREIGHT__([A-Z][A-Z_]+)|AIRFREIGHT_([A-Z][A-Z_]+)\b|`\[airfreight\] ([a-z_]+)\b", text)
+    named = re.findall(
+        r"AIRFLOW__AIRFREIGHT__([A-Z][A-Z_]+)|AIRFREIGHT_([A-Z][A-Z_]+)\b|`\[airfreight\] ([a-z_]+)\b", text
+    )
     for name in {next(filter(None, each)).lower() for each in named}:
         assert name in known or name.removesuffix("_cmd").removesuffix("_secret") in known, name
 
