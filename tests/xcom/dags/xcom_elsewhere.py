@@ -54,7 +54,7 @@ def xcom_prior() -> None:
 
     @task
     def total(**context: Any) -> Any:
-        before = context["ti"].xcom_pull(task_ids="total", include_prior_dates=True)
+        before = context["ti"].xcom_pull(task_ids="total", include_prior_dates=True, map_indexes=None)
         return np.ones(10_000) + (0 if before is None else before)
 
     @task
