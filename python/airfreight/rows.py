@@ -245,9 +245,9 @@ def _as_list(value: Any) -> Any:
     So it is inside of another value.
     """
     module = sys.modules.get("airflow.sdk.execution_time.lazy_sequence")
-    if module is None:
+    view = getattr(module, "LazyXComSequence", None)
+    if view is None:
         return value
-    view = module.LazyXComSequence
     if view not in copyreg.dispatch_table:
         copyreg.pickle(view, _reduce_to_list)
     return value[:] if isinstance(value, view) else value
