@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -35,12 +36,23 @@ class Keeper:
         self._pipe = self._process.stdin
 
     def watch(self, session: int) -> None:
-        self._pipe.write(b"%d\n" % session)
-        self._pipe.flush()
+        """Kill this session, too."""
+        self._tell(b"+%d\n" % session)
+
+    def forget(self, session: int) -> None:
+        """Spare this session, since its id may soon be somebody else's."""
+        self._tell(b"-%d\n" % session)
 
     def close(self) -> None:
-        self._pipe.close()
+        """End the keeper, which kills what it was not told to forget."""
+        with contextlib.suppress(BrokenPipeError):
+            self._pipe.close()
         self._process.wait()
+
+    def _tell(self, line: bytes) -> None:
+        with contextlib.suppress(BrokenPipeError):  # somebody has ended the keeper; stopping goes on without it
+            self._pipe.write(line)
+            self._pipe.flush()
 
 
 class Component:
@@ -140,6 +152,8 @@ class Components(dict[str, Component]):
                     component.signal(signal.SIGKILL)
             time.sleep(0.05)
         for component in going:
+            if self._keeper is not None:
+                self._keeper.forget(component.pid)
             component.reap()
             del self[component.name]
         if not self and self._keeper is not None:

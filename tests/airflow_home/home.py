@@ -391,7 +391,8 @@ class AirflowHome:
                 # Airflow logs what a task returns, whole frames if need be.
                 lines.append(f"    {entry['event'].partition(chr(10))[0][:200]}")
                 for error in entry.get("error_detail") or ():
-                    lines.append(f"        {error.get('exc_type')}: {error.get('exc_value')}")
+                    where = [f"{frame['filename']}:{frame['lineno']}" for frame in (error.get("frames") or ())[-1:]]
+                    lines.append(" ".join([f"        {error.get('exc_type')}: {error.get('exc_value')}", *where]))
         return "\n".join(lines)
 
     def _note(self, error: BaseException) -> bool:

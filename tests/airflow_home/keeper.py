@@ -1,8 +1,8 @@
 """
 Ends what a harness started in case the harness itself is killed.
 
-It runs as a process of its own and reads session ids from a pipe. The pipe ends with the harness, however that died:
-then every session that is still alive is killed.
+It runs as a process of its own and reads from a pipe which sessions were started (``+id``) and stopped (``-id``). The
+pipe ends with the harness, however that died: then every session that was not stopped is killed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,10 @@ def signal_session(session: int, number: int) -> None:
 
 
 def main() -> None:
-    sessions = {int(line) for line in sys.stdin}
+    sessions: set[int] = set()
+    for line in sys.stdin:
+        change = sessions.add if line[0] == "+" else sessions.discard
+        change(int(line[1:]))
     for session in sessions:
         signal_session(session, signal.SIGKILL)
 
