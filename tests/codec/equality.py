@@ -153,9 +153,11 @@ def _ndarray(comparison: Comparison, actual: Any, expected: Any, path: str) -> N
         comparison.compare(actual._mask, expected._mask, f"{path}.mask")
         comparison.compare(actual._hardmask, expected._hardmask, f"{path}.hardmask")
         comparison.compare(actual._fill_value, expected._fill_value, f"{path}.fill_value")
-    elif expected.dtype.hasobject and expected.dtype.kind == "O":
-        _sequence(comparison, actual.ravel().tolist(), expected.ravel().tolist(), path)
-    elif expected.dtype.kind == "T" or expected.dtype.hasobject:
+    elif (
+        (expected.dtype.hasobject and expected.dtype.kind == "O")
+        or expected.dtype.kind == "T"
+        or expected.dtype.hasobject
+    ):
         _sequence(comparison, actual.ravel().tolist(), expected.ravel().tolist(), path)
     elif expected.dtype.char in "gG":
         # Has bytes that mean nothing.
@@ -346,7 +348,7 @@ def _anything(comparison: Comparison, actual: Any, expected: Any, path: str) -> 
         return
     if type(expected).__repr__ is not object.__repr__:
         assert repr(actual) == repr(expected), f"{path}: {actual!r} instead of {expected!r}"
-    if type(expected).__eq__ is not object.__eq__ and expected == expected:
+    if type(expected).__eq__ is not object.__eq__ and expected == pickle.loads(pickle.dumps(expected)):
         assert actual == expected, f"{path}: {actual!r} instead of {expected!r}"
 
 

@@ -146,7 +146,7 @@ def test_a_file_that_fails_is_named_and_leaves_no_module(store: Store, orders: M
     path = bundle / "sales" / "orders.py"
     path.write_text("raise RuntimeError('broken')\n")
     del sys.modules[module_name(path)]
-    with pytest.raises(InvalidError, match="orders.py, which defines a class or function of this value"):
+    with pytest.raises(InvalidError, match=r"orders\.py, which defines a class or function of this value"):
         codec.get(store, name)
     assert module_name(path) not in sys.modules
 

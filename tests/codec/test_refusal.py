@@ -17,6 +17,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,8 +79,11 @@ def _local_function() -> Any:
     return local
 
 
-def _raise(error: Exception) -> Any:
-    raise error
+def _traceback() -> Any:
+    try:
+        raise ValueError
+    except ValueError as error:
+        return error.__traceback__
 
 
 class Stubborn:
@@ -105,8 +109,8 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
     "executor": (lambda: concurrent.futures.ThreadPoolExecutor(1), "executor"),
     "future": (concurrent.futures.Future, "result"),
     "queue": (queue.Queue, "list"),
-    "open file": (lambda: open(__file__), "path"),  # noqa: SIM115
-    "open binary file": (lambda: open(__file__, "rb"), "path"),  # noqa: SIM115
+    "open file": (Path(__file__).open, "path"),
+    "open binary file": (lambda: Path(__file__).open("rb"), "path"),  # noqa: SIM115
     "temporary file": (tempfile.NamedTemporaryFile, "file"),
     "socket": (socket.socket, "address"),
     "sqlite connection": (lambda: sqlite3.connect(":memory:"), "connection id"),
@@ -122,7 +126,7 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
     "process": (lambda: subprocess.Popen(["true"]), "output"),
     "weak reference": (lambda: weakref.ref(Row), "itself"),
     "frame": (sys._getframe, "text"),
-    "traceback": (lambda: pytest.raises(ValueError, _raise, ValueError()).tb, "text"),
+    "traceback": (_traceback, "text"),
     "code": (lambda: _generator.__code__, "function"),
     "dict keys": (lambda: {"a": 1}.keys(), "list"),
     "dict values": (lambda: {"a": 1}.values(), "list"),
@@ -178,7 +182,7 @@ def test_a_generator_stays_unstarted(store: Store) -> None:
 
 
 def test_an_iterator_over_a_file_is_not_read(store: Store) -> None:
-    with open(__file__) as file:
+    with Path(__file__).open() as file:
         with pytest.raises(codec.UnstorableError):
             codec.put(store, [map(str.strip, file)])
         assert file.readline().startswith('"""Goal')

@@ -11,23 +11,32 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from airfreight.errors import InvalidError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _PREFIX = "unusual_prefix_"
 _MENTION = re.compile(rb"unusual_prefix_[0-9a-f]{8,64}_\w+")
-_known: tuple[int, bool] = (-1, False)
+
+
+class _Loaded:
+    """Whether this process has imported a DAG file: found out anew when it has imported anything."""
+
+    modules = -1
+    any = False
 
 
 def any_loaded() -> bool:
     """Whether this process has imported a DAG file, which it can't have without ``sys.modules`` growing."""
-    global _known
-    size = len(sys.modules)
-    if _known[0] != size:
-        _known = (size, any(name.startswith(_PREFIX) for name in list(sys.modules)))
-    return _known[1]
+    modules = len(sys.modules)
+    if _Loaded.modules != modules:
+        _Loaded.any = any(name.startswith(_PREFIX) for name in list(sys.modules))
+        _Loaded.modules = modules
+    return _Loaded.any
 
 
 def mentioned(frame: bytes, into: set[bytes]) -> None:
@@ -52,14 +61,14 @@ def _describe(path: str) -> dict[str, str | None]:
     if root is None or not _inside(path, root):
         root = max((entry for entry in sys.path if entry and _inside(path, entry)), key=len, default=None)
     return {
-        "file": os.path.relpath(path, root) if root else os.path.basename(path),
+        "file": os.path.relpath(path, root) if root else Path(path).name,
         "bundle": getattr(bundle, "name", None),
         "path": path,
     }
 
 
 def _inside(path: str, folder: str) -> bool:
-    return os.path.abspath(path).startswith(os.path.join(os.path.abspath(folder), ""))
+    return Path(path).absolute().is_relative_to(Path(folder).absolute())
 
 
 def _running_bundle() -> Any:
@@ -70,7 +79,7 @@ def _running_bundle() -> Any:
 
     try:
         return getattr(get_current_context().get("ti"), "bundle_instance", None)
-    except Exception:
+    except Exception:  # noqa: BLE001
         # No task runs here: a test, a script, the triggerer.
         return None
 
@@ -99,7 +108,7 @@ def _import(name: str, described: dict[str, str | None]) -> None:
     looked_at = []
     for path in dict.fromkeys(_candidates(described)):
         looked_at.append(path)
-        if not os.path.isfile(path):
+        if not Path(path).is_file():
             continue
         loader = SourceFileLoader(name, path)
         spec = spec_from_loader(name, loader)
@@ -133,7 +142,7 @@ def _candidates(described: dict[str, str | None]) -> Iterator[str]:
     roots.extend(_other_bundle(described["bundle"]))
     roots.extend(entry for entry in sys.path if entry)
     for root in roots:
-        yield os.path.join(root, relative)
+        yield os.fspath(Path(root, relative))
     if described["path"]:
         yield described["path"]
 
@@ -145,7 +154,8 @@ def _other_bundle(name: str | None) -> Iterator[str]:
     try:
         from airflow.dag_processing.bundles.manager import DagBundlesManager
 
-        yield os.fspath(DagBundlesManager().get_bundle(name).path)
-    except Exception:
+        bundles: Any = DagBundlesManager
+        yield os.fspath(bundles().get_bundle(name).path)
+    except Exception:  # noqa: BLE001
         # Not configured here; the places that remain are tried, and the error names them.
         return

@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airfreight.codec.refusal import name_of, type_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
 
 _BYTES_MAX = 2048
 _TEXT_LENGTH_MAX = 80
@@ -71,7 +73,7 @@ def describe(value: Any) -> tuple[str, _Preview]:
             preview = _masked(describer(value, width))
             if len(json.dumps(preview, allow_nan=False)) <= _BYTES_MAX:
                 return name, preview
-    except Exception:
+    except Exception:  # noqa: BLE001
         # A value half made, or of a library's other version: no reason to fail the task that made it.
         return name, {}
     return name, {}

@@ -8,11 +8,13 @@ that can't be pickled, without consuming any of it.
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterator
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
 
 from airfreight.errors import InvalidError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 # How deep and how wide the walk may get; beyond, the error names the last part that it reached.
 _DEPTH_MAX = 200
@@ -44,7 +46,7 @@ class UnstorableError(InvalidError):
         return error.with_traceback(self.__traceback__)
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """Raised by a reducer for a value that must not be stored, although pickle might do it."""
 
     def __init__(self, reason: str, hint: str | None = None) -> None:
@@ -160,9 +162,14 @@ def type_name(value: Any) -> str:
     return name_of(type(value))
 
 
-@lru_cache(1024)
 def name_of(cls: type) -> str:
     """The name of a type as one would import it, without ``builtins``."""
+    found: Any = cls
+    return _name_of(found)
+
+
+@lru_cache(1024)
+def _name_of(cls: Any) -> str:
     module = cls.__module__
     return cls.__qualname__ if module == "builtins" else f"{_public(module)}.{cls.__qualname__}"
 
@@ -185,11 +192,12 @@ def refusing_reducer_for(cls: type) -> Callable[[Any], Any] | None:
         if found is not None:
             reason, hint = found
 
-            def refuse(value: Any) -> Any:
-                raise Refused(reason, hint)
-
-            return refuse
+            return partial(_refuse, reason, hint)
     return None
+
+
+def _refuse(reason: str, hint: str, _: Any) -> Any:
+    raise RefusedError(reason, hint)
 
 
 def explain(value: Any, error: BaseException) -> UnstorableError:
@@ -254,10 +262,10 @@ _HARMLESS = frozenset({str, int, float, bool, bytes, bytearray, type(None), comp
 
 
 class _Nowhere:
-    def write(self, data: Any, /) -> int:
+    def write(self, _: Any, /) -> int:
         return 0
 
-    def add_buffer(self, buffer: Any, /) -> bool:
+    def add_buffer(self, _: Any, /) -> bool:
         return False
 
 
@@ -266,7 +274,7 @@ def _try(value: Any) -> BaseException | None:
 
     try:
         dump(value, _Nowhere())
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         return error
     return None
 
@@ -278,13 +286,14 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
             yield f"[{label(key)}]", part
             yield f".keys()[{label(key)}]", key
     elif isinstance(value, tuple) and hasattr(type(value), "_fields"):
-        for field, part in zip(type(value)._fields, tuple.__iter__(value), strict=False):
+        fields: Any = type(value)
+        for field, part in zip(fields._fields, tuple.__iter__(value), strict=False):
             yield f".{field}", part
     elif isinstance(value, (list, tuple)):
         for index, part in enumerate((list if isinstance(value, list) else tuple).__iter__(value)):  # type: ignore[arg-type]
             yield f"[{index}]", part
     elif isinstance(value, (set, frozenset)):
-        for part in (set if isinstance(value, set) else frozenset).__iter__(value):
+        for part in set(value):
             yield f"{{{label(part)}}}", part
     elif isinstance(value, types.MethodType):
         yield ".__self__", value.__self__
@@ -338,7 +347,7 @@ def label(key: Any) -> str:
 def _reason(part: Any, error: BaseException) -> tuple[str, str | None]:
     """Why a part can't be stored, and what to return instead."""
     name = type_name(part)
-    if isinstance(error, Refused):
+    if isinstance(error, RefusedError):
         return f"a {name}: {error.reason}", error.hint
     if isinstance(part, (types.FunctionType, types.BuiltinFunctionType)):
         where = getattr(part, "__qualname__", "?")

@@ -8,10 +8,12 @@ where. Who reads fills the gaps while the unpickler asks for them (:mod:`airfrei
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from airfreight.codec import dagfile, note
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # A pickler's frames are 64 KiB and a bit. What is longer is one value; below this, a copy costs less than a gap.
 _GAP_BYTES_MIN = 256 * 1024

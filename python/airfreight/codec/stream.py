@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airfreight.codec import dagfile, note
 from airfreight.errors import AirfreightError, InvalidError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def load(stream: Any, buffers: Any) -> Any:
@@ -80,13 +82,13 @@ def attempt(read: Callable[[], Any], facts: dict[str, Any]) -> Any:
     """
     try:
         return read()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         failure = error
     if dagfile.import_noted(facts.get("dag_files", {}), missing):
         try:
             return read()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             failure = error
     raise failed(failure) from failure
 

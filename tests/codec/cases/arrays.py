@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from typing import Any
 
-import numpy as np  # noqa: TID253 - the cases are about it
+import numpy as np
 
 _PLAIN = [
     "?",

@@ -6,7 +6,7 @@ import datetime as dt
 from decimal import Decimal
 from typing import Any
 
-import pyarrow as pa  # noqa: TID253 - the cases are about it
+import pyarrow as pa
 
 LENGTH = 12_000
 

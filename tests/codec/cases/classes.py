@@ -80,7 +80,7 @@ def _with_state() -> WithState:
 
 
 class WithArguments:
-    def __new__(cls, number: int) -> WithArguments:
+    def __new__(cls, number: int) -> WithArguments:  # noqa: PYI034
         made = super().__new__(cls)
         made.number = number
         return made

@@ -6,9 +6,9 @@ import datetime as dt
 from decimal import Decimal
 from typing import Any
 
-import numpy as np  # noqa: TID253 - the cases are about it
-import pandas as pd  # noqa: TID253
-import pyarrow as pa  # noqa: TID253
+import numpy as np
+import pandas as pd
+import pyarrow as pa
 
 LENGTH = 1500
 

@@ -6,14 +6,14 @@ import functools
 from importlib.util import find_spec
 from typing import Any
 
-import numpy as np  # noqa: TID253 - the cases are about it
-import scipy.sparse as sp  # noqa: TID253
-from sklearn.compose import ColumnTransformer  # noqa: TID253
-from sklearn.datasets import make_classification  # noqa: TID253
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier  # noqa: TID253
-from sklearn.linear_model import LogisticRegression  # noqa: TID253
-from sklearn.pipeline import make_pipeline  # noqa: TID253
-from sklearn.preprocessing import OneHotEncoder, StandardScaler  # noqa: TID253
+import numpy as np
+import scipy.sparse as sp
+from sklearn.compose import ColumnTransformer
+from sklearn.datasets import make_classification
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 
 @functools.cache
@@ -54,7 +54,7 @@ CASES: dict[str, Any] = {
 }
 
 if find_spec("xgboost") is not None:
-    import xgboost  # noqa: TID253
+    import xgboost
 
     def _booster() -> Any:
         data, labels = _data()

@@ -87,7 +87,7 @@ _SMALL: dict[str, Any] = {
     "pure_windows_path": pathlib.PureWindowsPath("C:/x"),
     "ip": ipaddress.ip_address("::1"),
     "network": ipaddress.ip_network("10.0.0.0/8"),
-    "pattern": re.compile(r"a(b)*", re.I),
+    "pattern": re.compile(r"a(b)*", re.IGNORECASE),
     "builtin_function": len,
     "builtin_type": int,
     "operator": operator.itemgetter(1, "a"),

@@ -6,7 +6,7 @@ import datetime as dt
 from decimal import Decimal
 from typing import Any
 
-import polars as pl  # noqa: TID253 - the cases are about it
+import polars as pl
 
 LENGTH = 3000
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from pandas.tseries.frequencies import to_offset
 
+from airfreight.codec.reducers.pandas import _rebuild_arrow
 from airfreight.errors import CorruptError
 
 if TYPE_CHECKING:
@@ -91,9 +92,10 @@ def _index(encoder: Encoder, index: Any, path: str) -> Any:
 
 
 def read_index(reader: Reader, kind: str, names: Any, *rest: Any) -> Any:
-    labels = reader.value(names)
+    labels: Any = reader.value(names)
     if kind == "range":
-        return pd.RangeIndex(*rest[0], name=labels[0])
+        start, stop, step = rest[0]
+        return pd.RangeIndex(start, stop, step, name=labels[0])
     if kind == "multi":
         levels = [reader.value(level) for level in rest[0]]
         return pd.MultiIndex(levels, [reader.value(codes) for codes in rest[1]], names=labels)
@@ -154,15 +156,17 @@ def _read_column(reader: Reader, node: Any) -> Any:
         return pd.arrays.ArrowExtensionArray(reader.value(rest[0]))
     if kind in ("string", "texts"):
         storage = "pyarrow" if kind == "string" else "python"
-        dtype = pd.StringDtype(storage) if rest[1] == "NA" else pd.StringDtype(storage, na_value=np.nan)
+        string: Any = pd.StringDtype
+        dtype = string(storage) if rest[1] == "NA" else string(storage, na_value=np.nan)
         if kind == "texts":
             return pd.array(reader.values(rest[0]), dtype=dtype)
-        return dtype.construct_array_type()(reader.value(rest[0]), dtype=dtype)
+        return _rebuild_arrow(dtype.construct_array_type(), reader.value(rest[0]), {"_dtype": dtype})
     if kind == "nullable":
         if rest[0] not in _NULLABLE:
             raise CorruptError("a column in the document of an object has an unknown dtype")
         data, mask = reader.value(rest[1]), reader.value(rest[2])
-        return pd.api.types.pandas_dtype(rest[0]).construct_array_type()(data, mask)
+        nullable: Any = pd.api.types.pandas_dtype(rest[0])
+        return nullable.construct_array_type()(data, mask)
     if kind == "zoned":
         data = reader.value(rest[0])
         return pd.DatetimeIndex(data, copy=False).tz_localize("UTC").tz_convert(rest[1]).array

@@ -10,12 +10,14 @@ format: stored objects refer to them by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airfreight.codec.refusal import refusing_reducer_for
 from airfreight.codec.reducers import builtin
+from airfreight.codec.refusal import refusing_reducer_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _LIBRARIES = frozenset({"numpy", "pandas", "polars", "pyarrow", "torch", "xgboost"})
 

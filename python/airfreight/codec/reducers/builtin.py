@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
 from pickle import PickleBuffer
 from types import FunctionType, MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def reducer_for(cls: type) -> Callable[[Any], Any] | None:
@@ -36,7 +38,7 @@ def _reduce_memoryview(view: memoryview) -> Any:
     """
     if not view.c_contiguous:
         view = memoryview(bytearray(view.tobytes())).cast("B").cast(view.format, view.shape)  # type: ignore[call-overload]
-    if 0 in view.shape:
+    if not view.nbytes:
         return _rebuild_memoryview, (b"" if view.readonly else bytearray(), view.format, view.shape)
     return _rebuild_memoryview, (PickleBuffer(view.cast("B")), view.format, view.shape)
 
@@ -45,7 +47,7 @@ def _rebuild_memoryview(buffer: Any, form: str, shape: tuple[int, ...]) -> memor
     view = memoryview(buffer).cast("B")
     if 0 in shape:
         return view.cast(form)  # type: ignore[call-overload, no-any-return]
-    return view.cast(form, shape) if (form, shape) != ("B", (len(view),)) else view  # type: ignore[call-overload, no-any-return]
+    return view.cast(form, shape) if (form, shape) != ("B", (len(view),)) else view  # type: ignore[call-overload]
 
 
 def _reduce_mapping_proxy(proxy: MappingProxyType[Any, Any]) -> Any:
@@ -64,7 +66,7 @@ def _reduce_exception(error: BaseException) -> Any:
 def _rebuild_exception(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException:
     error = cls.__new__(cls, *args)
     # What Python's own exceptions keep beside `args` (an exit code, a position) is set by their `__init__`.
-    builtin = next(base for base in cls.__mro__ if base.__module__ == "builtins")
+    builtin: Any = next(base for base in cls.__mro__ if base.__module__ == "builtins")
     builtin.__init__(error, *args)
     return error
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pickle import PickleBuffer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from airfreight.codec.reducers.strings import pack, unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # Kinds whose contiguous arrays NumPy itself sends out of band.
 _EXPORTED = frozenset("biufcSU?")

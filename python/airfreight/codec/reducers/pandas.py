@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pandas.core.arrays.arrow import ArrowExtensionArray
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def reducer_for(cls: type) -> Callable[[Any], Any] | None:
@@ -20,7 +22,7 @@ def reduce_arrow(array: Any) -> Any:
     return _rebuild_arrow, (type(array), state.pop("_pa_array"), state)
 
 
-def _rebuild_arrow(cls: type, chunks: Any, state: dict[str, Any]) -> Any:
+def _rebuild_arrow(cls: Any, chunks: Any, state: dict[str, Any]) -> Any:
     """Part of the object format."""
     array = cls.__new__(cls)
     array.__dict__.update(state, _pa_array=chunks)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def reducer_for(cls: type) -> Callable[[Any], Any] | None:
@@ -39,9 +41,10 @@ def _to_arrow(frame: Any) -> Any:
         if table.nbytes > 2 * frame.estimated_size() + (1 << 20):
             return None
         # A type may have an Arrow form that doesn't lead back to it.
-        if pl.from_arrow(table.slice(0, 0)).schema != frame.schema:
+        empty: Any = pl.from_arrow(table.slice(0, 0))
+        if empty.schema != frame.schema:
             return None
-    except Exception:
+    except Exception:  # noqa: BLE001
         # No pyarrow here, Python objects, 128-bit integers, …
         return None
     return table
@@ -55,10 +58,10 @@ def _order(series: Any) -> bool | None:
 
 def _rebuild_frame(table: Any, orders: list[bool | None]) -> Any:
     """Part of the object format."""
-    frame = pl.from_arrow(table, rechunk=False)
+    frame: Any = pl.from_arrow(table, rechunk=False)
     if all(order is None for order in orders):
         return frame
-    columns = frame.get_columns()  # type: ignore[union-attr]
+    columns = frame.get_columns()
     return pl.DataFrame(
         [
             column if order is None else column.set_sorted(descending=order)

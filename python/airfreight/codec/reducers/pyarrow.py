@@ -7,10 +7,12 @@ consist of arrays.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # What an array may carry along unused: less than this, or an eighth of what it uses, is not worth a cut.
 _WASTE_BYTES_MAX = 16 * 1024

@@ -6,13 +6,15 @@ A storage goes once, however many tensors view it; views come back as views of t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pickle import PickleBuffer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from airfreight.codec.refusal import Refused
+from airfreight.codec.refusal import RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def reducer_for(cls: type) -> Callable[[Any], Any] | None:
@@ -28,7 +30,7 @@ def reducer_for(cls: type) -> Callable[[Any], Any] | None:
 def reduce_tensor(tensor: Any) -> Any:
     """Reduces a tensor; refuses one with a gradient graph, whose history the next task could not follow."""
     if tensor.grad_fn is not None:
-        raise Refused(
+        raise RefusedError(
             f"it is the result of {type(tensor.grad_fn).__name__} and carries the graph of its gradient",
             "return `tensor.detach()`, or `tensor.item()` for a single number",
         )

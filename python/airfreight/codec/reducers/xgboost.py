@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pickle import PickleBuffer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xgboost
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def reducer_for(cls: type) -> Callable[[Any], Any] | None:
