@@ -1,7 +1,8 @@
 """The store of this host: sealed objects in shared memory (Rust, crates/airfreight-py)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Self, final
+
 from typing_extensions import Buffer
 
 @final
@@ -15,7 +16,8 @@ class Store:
     :param path: the store's directory; by default ``/dev/shm/airfreight-<uid>``, or a directory on disk where shared
         memory is too small (``notice`` then says why).
     :param capacity_bytes: the most that objects and warm segments may take; by default half of the file system.
-    :param spill_path: where objects go when the store is over its limit; by default ``/var/tmp/airfreight-<uid>-spill``.
+    :param spill_path: where objects go when the store is over its limit; by default
+        ``/var/tmp/airfreight-<uid>-spill``.
     :param spill_capacity_bytes: the most that spilled objects may take; 0 turns spilling off; by default half of what
         is free there.
     :param pool_bytes: the most that warm segments may take; by default a quarter of ``capacity_bytes``.
@@ -117,9 +119,7 @@ class Writer:
 
 @final
 class Object:
-    """
-    A sealed object, open for reading. Its mapping lives as long as this or any buffer taken from it.
-    """
+    """A sealed object, open for reading. Its mapping lives as long as this or any buffer taken from it."""
 
     @property
     def name(self) -> str: ...

@@ -2,18 +2,24 @@
 The XCom backend: ``[core] xcom_backend = airfreight.xcom.AirfreightXCom``.
 
 Every component of Airflow imports this module; only tasks, and triggers that pull, call it. Importing it starts
-nothing and opens nothing.
+nothing and opens nothing, and needs no library of the values'.
 """
 
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.sdk.bases.xcom import BaseXCom
 
 from airfreight.errors import AirfreightError
+
+# A task is a fork of the process that imports this, so what is imported here no task has to import. Whatever is wrong
+# with the installation must not break Airflow's own import: who needs the missing part says so.
+with suppress(ImportError):
+    from airfreight import _store, codec, keys, origin, rows  # noqa: F401
 
 if TYPE_CHECKING:
     from airfreight.origin import Coordinates

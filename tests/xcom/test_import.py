@@ -19,12 +19,14 @@ def descriptors():
 OWN = {f"/proc/{os.getpid()}/fd"}
 before, threads, modules = descriptors(), threading.active_count(), set(sys.modules)
 import airfreight.xcom, airfreight.provider_info
-assert "airfreight.process" not in sys.modules
-import airfreight.plugin
+import airfreight.process, airfreight.plugin
+assert airfreight.process._current is None
 assert descriptors() <= before, descriptors() - before
 assert threading.active_count() == threads
 new = set(sys.modules) - modules
-heavy = {"numpy", "pandas", "pyarrow", "airfreight._store", "airfreight.codec", "asyncio", "ssl"}
+heavy = {"numpy", "pandas", "pyarrow", "asyncio", "ssl"}
+here = {"airfreight._store", "airfreight.codec.objects", "airfreight.rows"}
+assert here <= new, "each task would import these for itself"
 assert not new & heavy, new & heavy
 assert {name.partition(".")[0] for name in new} <= {"airfreight", "airflow"} | set(sys.stdlib_module_names), new
 print("fine")
@@ -54,6 +56,16 @@ def test_a_bad_setting_does_not_break_the_import_of_airflow(tmp_path: Path) -> N
         AIRFLOW__CORE__XCOM_BACKEND="airfreight.xcom.AirfreightXCom",
         AIRFLOW__AIRFREIGHT__MAPPING="upside down",
         AIRFLOW__AIRFREIGHT__STORE_PATH="/nowhere/at/all",
+    )
+    assert done.stdout.strip().endswith("AirfreightXCom"), done.stderr
+
+
+def test_a_broken_installation_does_not_break_the_import_of_airflow(tmp_path: Path) -> None:
+    done = python(
+        "import sys; sys.modules['airfreight._store'] = None\n"
+        "from airflow.sdk.execution_time.xcom import XCom; print(XCom.__name__)",
+        tmp_path,
+        AIRFLOW__CORE__XCOM_BACKEND="airfreight.xcom.AirfreightXCom",
     )
     assert done.stdout.strip().endswith("AirfreightXCom"), done.stderr
 
