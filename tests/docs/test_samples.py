@@ -49,6 +49,12 @@ def test_yaml_is_yaml(block: Block) -> None:
     assert isinstance(yaml.safe_load(block.text), dict)
 
 
+@pytest.mark.parametrize("block", blocks("sh"), ids=str)
+def test_scripts_are_scripts(block: Block) -> None:
+    done = subprocess.run(["sh", "-n"], input=block.text, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("block", blocks("ini"), ids=str)
 def test_configuration_is_understood(block: Block) -> None:
     from airfreight.settings import SETTINGS
