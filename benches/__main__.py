@@ -15,6 +15,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -41,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": machine.describe(),
         "load_before": machine.load(),
-        "rounds": options.rounds or (1 if options.quick else 7),
+        "rounds": options.rounds or (1 if options.quick else 5),
     }
     # In shared memory, like the stores themselves; what doesn't use it costs nothing there.
     scratch = Path(tempfile.mkdtemp(prefix="airfreight-bench-", dir="/dev/shm"))
@@ -69,7 +70,8 @@ def _measure(
     cases: list[Case], options: argparse.Namespace, count: int, scratch: Path, say: _Progress
 ) -> dict[str, Any]:
     with ExitStack() as stack:
-        workers, found = _start(options, scratch, stack, say)
+        chosen = options.peer or peers.NAMES
+        workers, found = _start(chosen, scratch, stack, say, is_quick=options.quick)
         measured: dict[str, Any] = {"peers": found, "cases": {}, "hot_loop": {}}
         for case in cases:
             # A gigabyte takes longer and varies less.
@@ -85,22 +87,22 @@ def _measure(
             if case.kind == "dict":
                 times = 20 if options.quick else 300
                 measured["hot_loop"] = _plain(rounds.hot_loop(workers, case, count, times, say))
-        measured["imports"] = imports.measure(count, scratch, say) if not options.peer else {}
+        measured["imports"] = imports.measure(count, scratch, say) if "airfreight_xcom" in chosen else {}
         return measured
 
 
 def _start(
-    options: argparse.Namespace, scratch: Path, stack: ExitStack, say: _Progress
+    names: Iterable[str], scratch: Path, stack: ExitStack, say: _Progress, *, is_quick: bool
 ) -> tuple[list[Worker], dict[str, Any]]:
     """Every peer that can take part, and what is known of all; those that can't are reported with the reason."""
     workers: list[Worker] = []
     found: dict[str, Any] = {}
-    for name in options.peer or peers.NAMES:
+    for name in names:
         peer = peers.load(name)
         found[name] = {"label": peer.label, "is_limit": peer.is_limit, "missing": None, "versions": {}}
         say(f"starting {peer.label}")
         try:
-            if not options.quick:
+            if not is_quick:
                 venvs.install(peer, say)
             started = stack.enter_context(worker(name, peer, scratch / name))
         except (MissingPeerError, RuntimeError, OSError) as error:
@@ -141,7 +143,7 @@ class _Progress:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benches", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small values, one round, only the environments there are")
-    parser.add_argument("--rounds", type=int, help="how often each peer takes its turn (default 7)")
+    parser.add_argument("--rounds", type=int, help="how often each peer takes its turn (default 5)")
     parser.add_argument("--peer", action="append", choices=peers.NAMES, help="only this one; may be repeated")
     parser.add_argument("--case", action="append", help="only this value, such as array_100mb; may be repeated")
     parser.add_argument("--out", type=Path, help="where the results go (default benches/results)")

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 
+#: What takes longer is done once in each turn of a warm process: it varies little.
+_SLOW_SECONDS = 0.5
+
 
 @dataclass
 class Series:
@@ -107,7 +110,7 @@ def in_warm_processes(workers: list[Worker], case: Case, rounds: int, say: Say) 
     repeatable = [worker for worker in workers if worker.peer.is_repeatable]
     series = {worker.name: Series() for worker in repeatable if worker.peer.applies(case)}
     # More of the small ones, which are noisier and cost nothing.
-    repeats = 3 if case.is_large else 20
+    repeats = 3 if case.is_large or rounds == 1 else 20
     with contextlib.ExitStack() as stack:
         pairs: dict[str, tuple[Task, Task]] = {}
         for worker in repeatable:
@@ -141,6 +144,8 @@ def _warm_turn(putter: Task, getter: Task, case: Case, series: Series, repeats: 
         if is_counted:
             get, touch = got.seconds["get"], got.seconds["touch"]
             series.add(put=put.seconds["put"], get=get, get_touch=get + touch)
+        if put.total + got.total > _SLOW_SECONDS:
+            break
     putter.run("drop")
 
 

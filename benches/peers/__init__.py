@@ -18,6 +18,7 @@ _PLACES = {
     "ray": "ray:Ray",
     "airflow_object_storage": "airflow_object_storage:AirflowObjectStorage",
     "pickle_file": "pickle_file:PickleFile",
+    "bare_file": "bare_file:BareFile",
     "np_save": "np_save:NumpySave",
     "arrow_ipc": "arrow_ipc:ArrowIpc",
     "memcpy_warm": "limits:MemcpyWarm",
