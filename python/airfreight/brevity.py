@@ -14,7 +14,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 #: Their text is short by itself.
 _BRIEF_LIBRARIES = frozenset({"numpy", "pandas", "polars", "pyarrow", "scipy", "sklearn", "torch", "xarray", "xgboost"})
@@ -41,21 +41,18 @@ def is_long(value: Any) -> bool:
     while waiting:
         item = waiting.pop()
         seen += 1
+        held: Collection[Any] = ()
         if isinstance(item, str | bytes | bytearray):
             characters += len(item)
-        elif isinstance(item, dict):
-            seen += len(item)
-            if seen <= _ITEMS_MAX:
-                waiting.extend(item.keys())
-                waiting.extend(item.values())
-        elif isinstance(item, list | tuple | set | frozenset):
-            seen += len(item)
-            if seen <= _ITEMS_MAX:
-                waiting.extend(item)
+        elif isinstance(item, dict | list | tuple | set | frozenset):
+            held = item
         elif type(item).__module__.partition(".")[0] not in _BRIEF_LIBRARIES:
-            waiting.extend(getattr(item, "__dict__", {}).values())
-        if seen > _ITEMS_MAX or characters > _CHARACTERS_MAX:
+            held = getattr(item, "__dict__", {}).values()
+        if seen + len(waiting) + len(held) > _ITEMS_MAX or characters > _CHARACTERS_MAX:
             return True
+        waiting.extend(held)
+        if isinstance(item, dict):
+            waiting.extend(item.values())
     return False
 
 

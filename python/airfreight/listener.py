@@ -28,6 +28,25 @@ def on_task_instance_running(task_instance: Any) -> None:
 
 
 @hookimpl
+def on_task_instance_success(task_instance: Any) -> None:
+    """Forget the task instance."""
+    _end(task_instance)
+
+
+@hookimpl
+def on_task_instance_failed(task_instance: Any) -> None:
+    """Forget the task instance."""
+    _end(task_instance)
+
+
+def _end(task_instance: Any) -> None:
+    if type(task_instance).__name__ == "RuntimeTaskInstance":
+        from airfreight.process import here
+
+        here().end()
+
+
+@hookimpl
 def before_stopping(component: Any) -> None:
     """At the end of a task process, remove a few expired objects."""
     if type(component).__name__ != "TaskRunnerMarker":

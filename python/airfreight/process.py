@@ -42,6 +42,7 @@ class Process:
 
     def __init__(self) -> None:
         self.pid = os.getpid()
+        #: The task that runs; not yet known while its arguments are resolved.
         self.task_instance: Any = None
         #: The writes of a ``multiple_outputs`` task, in order: what its whole dict may be made of.
         self.pushes: list[Push] = []
@@ -99,6 +100,12 @@ class Process:
     def begin(self, task_instance: Any) -> None:
         """Remember the task instance that starts to run in this process."""
         self.task_instance = task_instance
+        self.pushes.clear()
+        self._written.clear()
+
+    def end(self) -> None:
+        """Forget the task instance: it is over. Only ``dag.test()`` runs another one in the same process."""
+        self.task_instance = None
         self.pushes.clear()
         self._written.clear()
 

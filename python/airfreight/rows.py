@@ -65,7 +65,7 @@ def read(row: Row) -> Any:
         return StoredSequence(row["elements"], lambda index: _get_element(process, row, index))
     value = _load(process, row)
     journal.read(row, began)
-    if purpose is Purpose.RENDER:
+    if purpose is Purpose.RENDER and process.task_instance is None:
         brevity.shorten_argument(value)
     elif purpose is Purpose.PRINT and row["nbytes"] > brevity.PRINTED_BYTES_MAX:
         value = brevity.for_template(value, row["size"])
@@ -191,7 +191,8 @@ def _get_element(process: Process, row: Row, index: int) -> Any:
     except ObjectNotFoundError as error:
         raise _lost(process, row) from error
     journal.read(row, began, index)
-    brevity.shorten_argument(value)
+    if process.task_instance is None:
+        brevity.shorten_argument(value)
     return value
 
 
