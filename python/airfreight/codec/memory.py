@@ -39,6 +39,38 @@ class _Bounded:
         return b"".join(self._chunks)
 
 
+_DEPTH_MAX = 2
+_MEMBERS_MAX = 64
+
+
+def _is_plainly_larger(value: Any, limit_bytes: int, depth: int = 0) -> bool:
+    """
+    Whether a look at the value, or at what a small container holds, tells that its encoding passes the limit.
+
+    Every item of a container and every element of a column takes a byte or more. Not knowing is no: then pickling
+    finds out, which costs something where a reducer has to pack a column before its length is seen.
+    """
+    kind = type(value)
+    if kind in (str, bytes, bytearray):
+        return len(value) > limit_bytes
+    if kind in (list, tuple, dict, set, frozenset):
+        if len(value) > limit_bytes:
+            return True
+        if depth == _DEPTH_MAX or len(value) > _MEMBERS_MAX:
+            return False
+        members = value.values() if kind is dict else value
+        return any(_is_plainly_larger(member, limit_bytes, depth + 1) for member in members)
+    library = kind.__module__.partition(".")[0]
+    if library == "numpy":
+        return getattr(value, "nbytes", 0) > limit_bytes
+    if library == "pandas":
+        size = getattr(value, "size", 0)
+        return isinstance(size, int) and size > limit_bytes
+    if library in ("pyarrow", "polars"):
+        return hasattr(value, "__len__") and len(value) > limit_bytes
+    return False
+
+
 def dumps(value: Any, limit_bytes: int) -> bytes | None:
     """
     Encodes a small value.
@@ -48,6 +80,8 @@ def dumps(value: Any, limit_bytes: int) -> bytes | None:
     :returns: ``None`` as soon as it would take more; how much more is not found out.
     :raises UnstorableError: the value can't be stored, whatever its size.
     """
+    if _is_plainly_larger(value, limit_bytes):
+        return None
     sink = _Bounded(limit_bytes)
     try:
         dump(value, sink)
