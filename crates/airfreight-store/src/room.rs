@@ -36,8 +36,11 @@ impl Inner {
                 return Ok(lock);
             }
             drop(lock);
-            if bytes > limit || rounds == ROUNDS_MAX || began.elapsed() > ROOM_WAIT_MAX {
-                return Err(self.full(bytes, &Held::default(), "nothing could be moved"));
+            if bytes > limit {
+                return Err(self.full(bytes, &Held::default(), "the object is larger than that may ever get"));
+            }
+            if rounds == ROUNDS_MAX || began.elapsed() > ROOM_WAIT_MAX {
+                return Err(self.full(bytes, &Held::default(), "others take what is freed"));
             }
             match self.evict_lock()? {
                 Some(_lock) => {
@@ -103,7 +106,12 @@ impl Inner {
             match self.spill_out(&victim) {
                 Ok(true) => {}
                 Ok(false) => held.add(&victim),
-                Err(error) => obstacle = Some(chain(&error)),
+                // It stays where it is; the others can still go.
+                Err(StoreError::Corrupt { .. } | StoreError::Foreign { .. }) => {}
+                Err(error) => {
+                    held.note_if_pinned(self, &victim);
+                    obstacle = Some(chain(&error));
+                }
             }
         }
         if missing(0) == 0 {
@@ -125,7 +133,7 @@ impl Inner {
         if self.ledger.spilled().get() + bytes <= limit {
             return Ok(());
         }
-        Err(self.full(bytes, &Held::default(), "the spill directory is full, too"))
+        Err(self.full(bytes, &Held::default(), "it is full, too"))
     }
 
     pub(crate) fn is_expired(&self, used_ns: i64, now_ns: i64) -> bool {
@@ -242,7 +250,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 impl Inner {
     /// Whether a reader holds an object. Asks for its exclusive lock for a moment; readers wait that long.
     pub(crate) fn is_pinned(&self, name: ObjectName) -> bool {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOATIME;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOATIME | OFlags::NONBLOCK;
         fs::openat(&self.memory.objects, name.to_string(), flags, Mode::empty())
             .is_ok_and(|fd| fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK))
     }

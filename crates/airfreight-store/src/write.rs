@@ -285,8 +285,17 @@ impl Inner {
         if self.spill().is_err() {
             return Err(reason);
         }
-        let lock = self.reserve(TierKind::Spill, footprint(bytes))?;
-        Temp::create(self, TierKind::Spill, temp_name(id), bytes, lock)
+        match (self.reserve(TierKind::Spill, footprint(bytes)), reason) {
+            (Ok(lock), _) => Temp::create(self, TierKind::Spill, temp_name(id), bytes, lock),
+            // Who holds memory is worth more to the user than that the second choice failed, too; both are told.
+            (
+                Err(StoreError::Full { spill, .. }),
+                StoreError::Full { store, needed_bytes, used_bytes, capacity_bytes, pinned_bytes, holders, .. },
+            ) => {
+                Err(StoreError::Full { store, needed_bytes, used_bytes, capacity_bytes, pinned_bytes, holders, spill })
+            }
+            (Err(error), _) => Err(error),
+        }
     }
 
     /// In a small store a whole step might not fit where the object would.
