@@ -38,11 +38,13 @@ def run(dag: Any, **arguments: Any) -> str:
     return str(done.run_id)
 
 
-def stored() -> list[str]:
+def stored(task_id: str) -> list[str]:
+    """The ids of the objects under every name that a task has in the store."""
     from airfreight._store import Store
 
     store = Store(os.environ["AIRFLOW__AIRFREIGHT__STORE_PATH"], create=False)
-    return [store.describe(name)["metadata"]["owner"]["task_id"] for name in store.names()]
+    described = [store.describe(name) for name in store.names()]
+    return [each["id"] for each in described if each["metadata"]["owner"]["task_id"] == task_id]
 
 
 def before(notes: Path) -> None:
@@ -66,8 +68,9 @@ def after(notes: Path) -> None:
     run(again.branch)
     # Up to 3.3 the second try purges what the first one pushed; from 3.4 on it stays until it expires.
     major, minor = (int(part) for part in __version__.split(".")[:2])
-    parts = stored().count("retried")
-    assert parts == (2 if (major, minor) < (3, 4) else 3), parts
+    retried, split = stored("retried"), stored("split")
+    assert len(retried) == (2 if (major, minor) < (3, 4) else 3), retried
+    assert (len(split), len(set(split))) == (4, 2), "two parts, and the whole is made of them"
     if LOOP.exists():
         run(load(LOOP).flow)
 
