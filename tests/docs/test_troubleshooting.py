@@ -37,6 +37,14 @@ def test_every_heading_is_a_message(pattern: str) -> None:
     assert any(_covers(pattern, message) for message in MESSAGES), f"no source has a message like: {pattern}"
 
 
+def test_parts_of_messages_that_lists_explain_are_parts_of_messages() -> None:
+    items = re.findall(r"^- ((?:`[^`]+`,? ?)+):", PAGE.read_text(), re.MULTILINE)
+    assert items
+    everything = "\n".join(path.read_text() for path in sources())
+    for words in (words for item in items for part in re.findall(r"`([^`]+)`", item) for words in part.split("…")):
+        assert words.strip() in everything, f"no source says: {words}"
+
+
 def test_what_doctor_says_is_what_the_table_says() -> None:
     section = PAGE.read_text().partition("## What airfreight doctor says")[2]
     rows = re.findall(r"^\| `([\w ]+)` \| (.+?) \| .+ \|$", section, re.MULTILINE)
