@@ -120,15 +120,12 @@ def _reduce_objects(array: Any) -> Any:
         return array.__reduce_ex__(5)
     fortran = array.flags.f_contiguous and not array.flags.c_contiguous
     flat = array.T if fortran else array
-    if flat.ndim == 2 and flat.shape[1] >= _PACKED_LENGTH_MIN:
-        # A block of a data frame: a row here is one column there, and columns differ.
-        runs = [row.tolist() for row in flat]
-    else:
-        runs = [flat.reshape(-1).tolist()]
-    packed = [pack(run) for run in runs]
-    if not any(packed):
+    # A block of a data frame: a row here is one column there, and columns differ.
+    by_row = flat.ndim == 2 and flat.shape[1] >= _PACKED_LENGTH_MIN
+    runs = list(flat) if by_row else [flat.reshape(-1)]
+    parts = [pack(run) or run.tolist() for run in runs]
+    if all(type(part) is list for part in parts):
         return array.__reduce_ex__(5)
-    parts = [run if buffer is None else buffer for run, buffer in zip(runs, packed, strict=True)]
     return _empty_objects, (), (array.shape, fortran, parts), None, None, _fill_objects
 
 
@@ -137,10 +134,23 @@ def _empty_objects() -> Any:
 
 
 def _fill_objects(array: Any, state: tuple[tuple[int, ...], bool, list[Any]]) -> None:
+    """Part of the object format."""
     shape, fortran, parts = state
-    runs = [part if type(part) is list else unpack(part) for part in parts]
-    elements = runs[0] if len(runs) == 1 else [element for run in runs for element in run]
-    array.__setstate__((1, shape, np.dtype(object), fortran, elements))
+    if fortran:
+        reversed_order = np.empty(0, dtype=object)
+        _fill_objects(reversed_order, (shape[::-1], False, parts))
+        array.__setstate__((1, shape, array.dtype, True, reversed_order.reshape(-1).tolist()))
+        return
+    # In place: others may refer to the array already.
+    array.resize(shape, refcheck=False)
+    flat = array.reshape(-1)
+    start = 0
+    for part in parts:
+        for elements in [part] if type(part) is list else unpack(part):
+            run = _empty_objects()
+            run.__setstate__((1, (len(elements),), run.dtype, False, elements))
+            flat[start : start + len(elements)] = run
+            start += len(elements)
 
 
 def _reduce_strings(array: Any) -> Any:
@@ -151,5 +161,5 @@ def _reduce_strings(array: Any) -> Any:
 
 def _rebuild_strings(elements: Any, dtype: Any, shape: tuple[int, ...]) -> Any:
     if type(elements) is not list:
-        elements = unpack(elements)
+        elements = [element for part in unpack(elements) for element in part]
     return np.array(elements, dtype=dtype).reshape(shape)
