@@ -44,7 +44,7 @@ def main() -> int:
         return 130
     except (AirflowHomeError, OSError) as error:
         text = "\n".join([str(error), *getattr(error, "__notes__", ())])
-        screen.console.print(f"\n[red]The demo failed:[/] {escape(text)}", highlight=False)
+        screen.console.print(f"\n[red]The demo failed:[/] {escape(text)}", highlight=False, soft_wrap=True)
         return 1
     return 0
 
