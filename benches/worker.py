@@ -109,8 +109,7 @@ class Session:
         return {"nanoseconds": nanoseconds}
 
     def hot_delete(self, handles: list[str]) -> None:
-        for handle in handles:
-            self.peer.delete(handle)
+        self.peer.delete_all(handles)
 
 
 def serve(connection: socket.socket, peer_class: type[Peer]) -> None:

@@ -75,6 +75,10 @@ class Peer(ABC):
     def delete(self, handle: str) -> None:
         raise NotImplementedError
 
+    def delete_all(self, handles: list[str]) -> None:
+        for handle in handles:
+            self.delete(handle)
+
     def close(self) -> None:  # noqa: B027
         """Leaves in good order."""
 
