@@ -122,7 +122,7 @@ impl Inner {
     /// Lets a name lapse after `in_seconds` unless it is used before.
     pub(crate) fn expire(&self, name: ObjectName, in_seconds: f64) -> Result<bool> {
         for tier in self.tiers() {
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOATIME;
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOATIME | OFlags::NONBLOCK;
             let fd = match fs::openat(&tier.objects, name.to_string(), flags, fs::Mode::empty()) {
                 Ok(fd) => fd,
                 Err(Errno::NOENT) => continue,

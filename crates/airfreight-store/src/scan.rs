@@ -58,7 +58,9 @@ impl Inner {
                 continue;
             }
             if fs::unlinkat(&tier.tmp, &file, AtFlags::empty()).is_ok() {
-                let bytes = fs::fstat(&fd).map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or(0));
+                // Bytes that have another name stay.
+                let gone = fs::fstat(&fd).ok().filter(|stat| stat.st_nlink == 0);
+                let bytes = gone.map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or(0));
                 // Too little rather than too much: a writer that died early had reserved without a file.
                 self.counter(tier.kind).sub(footprint(bytes));
                 reclaimed += 1;

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use airfreight_core::format::{Checksum, HEADER_BYTES, HEADER_LEN, Header};
+use airfreight_core::format::{Checksum, FormatError, HEADER_BYTES, HEADER_LEN, Header};
 use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
@@ -12,7 +12,7 @@ use crate::error::{Result, StoreError};
 use crate::remove::Pages;
 use crate::room::Victim;
 use crate::store::Inner;
-use crate::tier::{SEALED, Tier, TierKind, entries, footprint};
+use crate::tier::{SEALED, Tier, TierKind, entries, footprint, is_sealed};
 
 const COPY_BYTES: usize = 1 << 20;
 /// In a spill folder: the directory of the store it belongs to.
@@ -23,11 +23,15 @@ impl Inner {
     pub(crate) fn spill_out(&self, victim: &Victim) -> Result<bool> {
         let Some(&first) = victim.names.first() else { return Ok(true) };
         let spill = self.spill().map_err(|reason| StoreError::Options { reason })?;
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOATIME;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOATIME | OFlags::NONBLOCK;
         let source = match fs::openat(&self.memory.objects, first.to_string(), flags, Mode::empty()) {
             Ok(source) => source,
             // Deleted since it was listed.
             Err(Errno::NOENT) => return Ok(true),
+            Err(Errno::LOOP) => {
+                let path = self.memory.object_path(first);
+                return Err(StoreError::Foreign { path, found: "a symbolic link".into() });
+            }
             Err(errno) => return Err(self.memory.io("open", self.memory.object_path(first))(errno)),
         };
         if fs::flock(&source, FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -53,6 +57,10 @@ impl Inner {
     fn copy_out(&self, spill: &Tier, source: &OwnedFd, victim: &Victim) -> Result<()> {
         let first = victim.names[0];
         let stat = fs::fstat(source).map_err(self.memory.io("examine", self.memory.object_path(first)))?;
+        if !is_sealed(&stat) {
+            let found = format!("owner {}, mode {:o}, or no plain file", stat.st_uid, stat.st_mode & 0o7777);
+            return Err(StoreError::Foreign { path: self.memory.object_path(first), found });
+        }
         let mut head = [0; HEADER_LEN];
         let io = |errno| self.memory.io("read", self.memory.object_path(first))(errno);
         let got = rustix::io::retry_on_intr(|| rustix::io::pread(source, &mut head, 0)).map_err(io)?;
@@ -72,8 +80,10 @@ impl Inner {
         drop(lock);
         let copied = made.and_then(|target| {
             crash_point("spill.temp");
-            copy_checked(source, &target, &header)
-                .map_err(StoreError::io("write", spill.path.join("tmp").join(&temp)))?;
+            copy_checked(source, &target, &header).map_err(|errno| match errno {
+                Errno::BADMSG => damaged(FormatError::PayloadChecksum),
+                errno => StoreError::io("write", spill.path.join("tmp").join(&temp))(errno),
+            })?;
             let seconds = |tv_sec, tv_nsec| Timespec { tv_sec, tv_nsec: i64::try_from(tv_nsec).unwrap_or(0) };
             let times = Timestamps {
                 last_access: seconds(stat.st_atime, stat.st_atime_nsec),
@@ -142,6 +152,7 @@ pub(crate) fn open_folder(spill_path: &Path, store_id: &str, store_path: &Path, 
 }
 
 /// Copies an object's file and fills in the checksum of its payload, which it may not have had in memory.
+/// `EBADMSG` when it had one that doesn't match.
 fn copy_checked(source: &OwnedFd, target: &OwnedFd, header: &Header) -> rustix::io::Result<()> {
     let mut checksum = Checksum::new();
     let mut buffer = vec![0; COPY_BYTES];
@@ -159,7 +170,7 @@ fn copy_checked(source: &OwnedFd, target: &OwnedFd, header: &Header) -> rustix::
     }
     let found = checksum.finish();
     if header.payload_crc.is_some_and(|expected| expected != found) {
-        return Err(Errno::IO);
+        return Err(Errno::BADMSG);
     }
     write_all(target, &Header { payload_crc: Some(found), ..*header }.encode(), 0)
 }
