@@ -112,12 +112,11 @@ pub(crate) struct HeapBytes {
 unsafe impl Sync for HeapBytes {}
 
 impl HeapBytes {
-    /// Memory of `len` bytes, filled by `fill`.
-    pub(crate) fn fill<E>(
-        len: usize,
-        fill: impl FnOnce(&mut [u8]) -> std::result::Result<(), E>,
-    ) -> std::result::Result<Self, E> {
-        let mut lines = vec![Line([0; 64]); len.div_ceil(64)];
+    /// Memory of `len` bytes, filled by `fill`; `ENOMEM` where there is none, for objects may be of any length.
+    pub(crate) fn fill(len: usize, fill: impl FnOnce(&mut [u8]) -> Result<()>) -> Result<Self> {
+        let mut lines = Vec::new();
+        lines.try_reserve_exact(len.div_ceil(64)).map_err(|_| rustix::io::Errno::NOMEM)?;
+        lines.resize(len.div_ceil(64), Line([0; 64]));
         fill(&mut zerocopy::IntoBytes::as_mut_bytes(lines.as_mut_slice())[..len])?;
         Ok(Self { lines: lines.into_iter().map(UnsafeCell::new).collect(), len })
     }
