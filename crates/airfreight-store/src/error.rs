@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use airfreight_core::format::FormatError;
 use airfreight_core::{ErrorKind, InvalidName, ObjectName};
+use rustix::io::Errno;
 
 /// Why a store can't do what was asked. Branch on [`StoreError::kind`].
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +97,14 @@ pub enum StoreError {
         /// How long was waited.
         waited_ms: u128,
     },
+    /// The ledger is locked for longer than counting takes.
+    #[error("`{}` has been locked for {waited_ms} ms by a process that makes no progress", path.display())]
+    Blocked {
+        /// The ledger.
+        path: PathBuf,
+        /// How long was waited.
+        waited_ms: u128,
+    },
     /// The operating system refused.
     #[error("cannot {action} `{}`", path.display())]
     Io {
@@ -122,7 +131,7 @@ impl StoreError {
             Self::Corrupt { .. } => ErrorKind::Corrupt,
             Self::Unwritable { .. } | Self::Name { .. } | Self::Options { .. } => ErrorKind::Invalid,
             Self::Removed { .. } => ErrorKind::Unavailable,
-            Self::Stuck { .. } => ErrorKind::Conflict,
+            Self::Stuck { .. } | Self::Blocked { .. } => ErrorKind::Conflict,
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::OutOfMemory => {
                     ErrorKind::Full
@@ -156,10 +165,15 @@ impl StoreError {
             Self::Missing { .. } => {
                 "it is made when the first value is stored; check `store_path` if there should be one".into()
             }
-            Self::Stuck { .. } => "look for a stopped process (state T) of this user and continue or kill it".into(),
+            Self::Stuck { .. } | Self::Blocked { .. } => {
+                "look for a stopped process (state T) of this user and continue or kill it".into()
+            }
             Self::Io { path, source, .. } => match source.kind() {
                 io::ErrorKind::PermissionDenied => {
                     format!("check the owner and mode of `{}`, or set `store_path` and `spill_path`", path.display())
+                }
+                _ if source.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {
+                    "each large value that is held takes one; hold fewer, or raise the limit with `ulimit -n`".into()
                 }
                 io::ErrorKind::StorageFull => {
                     "free space on that file system, or set `store_path` and `spill_path` to larger ones".into()

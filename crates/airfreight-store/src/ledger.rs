@@ -6,6 +6,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -17,10 +18,32 @@ use crate::tier::{OURS, Tier, random};
 const MAGIC: u64 = u64::from_le_bytes(*b"AFLEDGER");
 const VERSION: u64 = 1;
 const BYTES: usize = 4096;
+/// A count of a million objects takes seconds, everything else under this lock microseconds.
+const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// The counters, each a word of the page (`docs/design/object.md`).
 pub(crate) struct Ledger {
     page: Mapping,
+}
+
+/// What the ledger's lock is wanted for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Claim {
+    /// To change directories and counters; shared.
+    Change,
+    /// To count; exclusive.
+    Count,
+    /// To count, if it can be had at once.
+    CountNow,
+}
+
+impl Claim {
+    fn operation(self) -> FlockOperation {
+        match self {
+            Self::Change => FlockOperation::NonBlockingLockShared,
+            Self::Count | Self::CountNow => FlockOperation::NonBlockingLockExclusive,
+        }
+    }
 }
 
 /// Held while directories and counters change together; released on drop.
@@ -82,19 +105,19 @@ impl Ledger {
     /// For a change of directories and counters; many at a time.
     #[expect(clippy::unused_self, reason = "who has a ledger may lock it")]
     pub(crate) fn change(&self, tier: &Tier) -> Result<LedgerLock> {
-        Self::lock(tier, FlockOperation::LockShared)
+        Self::lock(tier, Claim::Change)
     }
 
     /// For a count; alone.
     #[expect(clippy::unused_self, reason = "who has a ledger may lock it")]
     pub(crate) fn count(&self, tier: &Tier) -> Result<LedgerLock> {
-        Self::lock(tier, FlockOperation::LockExclusive)
+        Self::lock(tier, Claim::Count)
     }
 
     /// As [`Self::count`], if nobody changes anything just now.
     #[expect(clippy::unused_self, reason = "who has a ledger may lock it")]
     pub(crate) fn try_count(&self, tier: &Tier) -> Result<Option<LedgerLock>> {
-        match Self::lock(tier, FlockOperation::NonBlockingLockExclusive) {
+        match Self::lock(tier, Claim::CountNow) {
             Ok(lock) => Ok(Some(lock)),
             Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error),
@@ -103,16 +126,31 @@ impl Ledger {
 
     /// Opens the file anew each time, which costs a microsecond more than keeping it open: a lock belongs to the open
     /// file, which threads and forked children share. A child that outlives a killed parent would keep its lock.
-    fn lock(tier: &Tier, operation: FlockOperation) -> Result<LedgerLock> {
+    fn lock(tier: &Tier, claim: Claim) -> Result<LedgerLock> {
         let fd = fs::openat(&tier.root, c"ledger", OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
             .map_err(|errno| match errno {
                 // The page we map is nobody's any more, whether the file alone went or the whole directory.
                 Errno::NOENT => StoreError::Removed { path: tier.path.clone() },
                 errno => StoreError::io("open", tier.path.join("ledger"))(errno),
             })?;
-        rustix::io::retry_on_intr(|| fs::flock(&fd, operation))
-            .map_err(StoreError::io("lock", tier.path.join("ledger")))?;
-        Ok(LedgerLock { _fd: fd })
+        let began = Instant::now();
+        let mut step = Duration::from_micros(10);
+        loop {
+            match fs::flock(&fd, claim.operation()) {
+                Ok(()) => return Ok(LedgerLock { _fd: fd }),
+                // Asked for again and again rather than waited for: a holder may be stopped for ever.
+                Err(Errno::WOULDBLOCK | Errno::INTR) if claim != Claim::CountNow => {
+                    let waited = began.elapsed();
+                    if waited > WAIT_MAX {
+                        let path = tier.path.join("ledger");
+                        return Err(StoreError::Blocked { path, waited_ms: waited.as_millis() });
+                    }
+                    std::thread::sleep(step);
+                    step = (step * 2).min(Duration::from_millis(1));
+                }
+                Err(errno) => return Err(StoreError::io("lock", tier.path.join("ledger"))(errno)),
+            }
+        }
     }
 
     fn word(&self, index: usize) -> &AtomicU64 {
