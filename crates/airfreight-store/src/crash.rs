@@ -29,7 +29,7 @@ pub const CRASH_POINTS: &[&str] = &[
 ];
 
 /// Kills the process with SIGKILL when `AIRFREIGHT_CRASH_AT` names this point, at its nth passage
-/// (`AIRFREIGHT_CRASH_AFTER`, from 0). Compiled away without the feature `crash-points`.
+/// (`AIRFREIGHT_CRASH_AFTER`, from 0); stops it when `AIRFREIGHT_CRASH_WITH` is `stop`. Compiled away without the feature `crash-points`.
 #[cfg(feature = "crash-points")]
 pub(crate) fn crash_point(name: &'static str) {
     use std::sync::OnceLock;
@@ -48,9 +48,12 @@ pub(crate) fn crash_point(name: &'static str) {
         && wanted == name
         && PASSED.fetch_add(1, Ordering::Relaxed) == *after
     {
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-        // The signal is delivered before kill() returns; this is for the compiler.
-        std::process::abort();
+        let signal = match std::env::var("AIRFREIGHT_CRASH_WITH").as_deref() {
+            Ok("stop") => rustix::process::Signal::STOP,
+            _ => rustix::process::Signal::KILL,
+        };
+        // Delivered before kill() returns.
+        let _ = rustix::process::kill_process(rustix::process::getpid(), signal);
     }
 }
 

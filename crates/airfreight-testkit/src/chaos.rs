@@ -95,6 +95,13 @@ fn said(action: &str, error: &StoreError) -> String {
     text
 }
 
+/// Lets others do something, such as deleting what is held here.
+#[expect(clippy::unnecessary_wraps, reason = "one of several steps")]
+fn pause() -> Result<(), String> {
+    std::thread::sleep(Duration::from_millis(1));
+    Ok(())
+}
+
 impl Chaos<'_> {
     fn step(&mut self) -> Result<(), String> {
         let now = Instant::now();
@@ -219,13 +226,12 @@ impl Chaos<'_> {
             let mut done = Ok(());
             while done.is_ok() && Instant::now() < until {
                 done = match self.rng.u8(..4) {
-                    0 if !self.plan.own_names_only => self.put().and_then(|()| self.hold()),
-                    1 if !self.plan.own_names_only => self.delete(),
+                    // The parent deletes its own names meanwhile.
+                    _ if self.plan.own_names_only => pause(),
+                    0 => self.put().and_then(|()| self.hold()),
+                    1 => self.delete(),
                     2 => self.hold(),
-                    _ => {
-                        std::thread::sleep(Duration::from_millis(1));
-                        Ok(())
-                    }
+                    _ => pause(),
                 };
             }
             let done = done.and_then(|()| self.release(usize::MAX)).and_then(|()| {

@@ -6,6 +6,7 @@
 mod audit;
 pub mod chaos;
 mod event;
+pub mod fault;
 mod fork;
 mod promise;
 mod sample;

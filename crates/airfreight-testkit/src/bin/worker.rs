@@ -4,14 +4,20 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use airfreight_store::Store;
 use airfreight_testkit::chaos::{Mix, Plan, run};
-use airfreight_testkit::{Event, Reporter, Scratch, Script};
+use airfreight_testkit::fault::FAULTS;
+use airfreight_testkit::{Event, Reporter, Sample, Scratch, Script};
 use clap::Parser;
 
 #[derive(Parser)]
 enum Arguments {
     /// Runs a script of this name.
     Script { name: String, folder: PathBuf },
+    /// Makes a fault of the system and looks at what the store does; ends with 77 where it can't be made.
+    Fault { name: String, folder: PathBuf },
+    /// Opens the store with others at once, and puts one object.
+    Open { folder: PathBuf, seed: u64 },
     /// Puts, gets, deletes and evicts at random for a while.
     Pressure { folder: PathBuf, seed: u64, capacity_mib: u64, seconds: u64 },
 }
@@ -19,7 +25,7 @@ enum Arguments {
 fn main() -> ExitCode {
     let reporter = Reporter::install();
     match work(Arguments::parse(), &reporter) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(what) => {
             reporter.tell(&Event::Failed(what));
             ExitCode::FAILURE
@@ -27,11 +33,27 @@ fn main() -> ExitCode {
     }
 }
 
-fn work(arguments: Arguments, reporter: &Reporter) -> Result<(), String> {
+fn work(arguments: Arguments, reporter: &Reporter) -> Result<ExitCode, String> {
     match arguments {
         Arguments::Script { name, folder } => {
             let script = Script::ALL.iter().find(|script| script.name == name).ok_or("no such script")?;
-            script.run(&script.options(&Scratch::of(folder)), reporter).map_err(|error| error.to_string())
+            script.run(&script.options(&Scratch::of(folder)), reporter).map_err(|error| error.to_string())?;
+        }
+        Arguments::Fault { name, folder } => {
+            let (_, fault) = FAULTS.iter().find(|(fault, _)| *fault == name).ok_or("no such fault")?;
+            if let Err(reason) = fault(&Scratch::of(folder)) {
+                eprintln!("skipped: {reason}");
+                return Ok(ExitCode::from(77));
+            }
+        }
+        Arguments::Open { folder, seed } => {
+            let scratch = Scratch::of(folder);
+            let store =
+                Store::open(&scratch.options_with_spill(4 << 20, 1 << 30)).map_err(|error| error.to_string())?;
+            // One that memory has no room for, so that all make the spill folder, too.
+            let sample = Sample::new(seed, 5 << 20);
+            let name = sample.put(&store).map_err(|error| error.to_string())?;
+            reporter.tell(&Event::Put { name, seed, bytes: sample.bytes(), inode: 0 });
         }
         Arguments::Pressure { folder, seed, capacity_mib, seconds } => {
             let plan = Plan {
@@ -43,7 +65,8 @@ fn work(arguments: Arguments, reporter: &Reporter) -> Result<(), String> {
                 own_names_only: false,
                 run_for: Some(Duration::from_secs(seconds)),
             };
-            run(&plan, reporter)
+            run(&plan, reporter)?;
         }
     }
+    Ok(ExitCode::SUCCESS)
 }
