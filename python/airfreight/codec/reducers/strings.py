@@ -29,17 +29,23 @@ _PART_LENGTH = 16_384
 Packed = tuple[Any, list[int]]
 
 
+def is_varied(run: Any) -> bool:
+    """Whether a list or a one-dimensional array is long and consists of different objects."""
+    length = len(run)
+    if length < _SAMPLE:
+        return False
+    return len(set(map(id, _as_list(run[:: length // _SAMPLE])[:_SAMPLE]))) >= _DIFFERENT_MIN
+
+
 def pack(run: Any) -> Packed | None:
     """
     Packs a list or a one-dimensional array of objects.
 
     :returns: ``None`` when it holds anything else, or is so short or repeats itself so much that it isn't worth it.
     """
+    if not is_varied(run):
+        return None
     length = len(run)
-    if length < _SAMPLE:
-        return None
-    if len(set(map(id, _as_list(run[:: length // _SAMPLE])[:_SAMPLE]))) < _DIFFERENT_MIN:
-        return None
     sink = BytesIO()
     ends = []
     for start in range(0, length, _PART_LENGTH):
