@@ -164,12 +164,15 @@ def chart(measured: dict[str, Any], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     names = list(measured["cases"])
-    rows = -(-len(names) // 2)
-    figure, axes = plt.subplots(rows, 2, figsize=(16, 0.9 + 3.7 * rows), squeeze=False, layout="constrained")
+    shown = [_shown(measured, measured["cases"][name]) for name in names]
+    heights = [0.9 + 0.34 * max(len(peers) for peers in shown[row : row + 2]) for row in range(0, len(names), 2)]
+    figure, axes = plt.subplots(
+        len(heights), 2, figsize=(16, 1.3 + sum(heights)), squeeze=False, layout="constrained", height_ratios=heights
+    )
     for axis in axes.flat[len(names) :]:
         axis.set_visible(False)
-    for axis, name in zip(axes.flat, names, strict=False):
-        _panel(axis, measured, measured["cases"][name])
+    for axis, name, peers in zip(axes.flat, names, shown, strict=False):
+        _panel(axis, measured, measured["cases"][name], peers)
     meanings = {"put": _PUT, "get": _GET, "the machine's own limits": _LIMIT}
     handles = [mpl.patches.Patch(color=color) for color in meanings.values()]
     figure.legend(handles, list(meanings), loc="outside lower center", ncols=3, fontsize=11, frameon=False)
@@ -183,8 +186,12 @@ def chart(measured: dict[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
-def _panel(axis: Any, measured: dict[str, Any], case: dict[str, Any]) -> None:
-    peers = [*(peer for peer in case["new"] if not peer.startswith("airfreight_without")), *_missing_names(measured)]
+def _shown(measured: dict[str, Any], case: dict[str, Any]) -> list[str]:
+    missing = [name for name, one in measured["peers"].items() if one["missing"] and not one["is_limit"]]
+    return [*(peer for peer in case["new"] if peer != "airfreight_without_preview"), *missing]
+
+
+def _panel(axis: Any, measured: dict[str, Any], case: dict[str, Any], peers: list[str]) -> None:
     labels, largest, smallest = [], 1e-5, 1e-6
     for position, peer in enumerate(peers):
         known = measured["peers"][peer]
@@ -211,16 +218,12 @@ def _panel(axis: Any, measured: dict[str, Any], case: dict[str, Any]) -> None:
     axis.set_yticks(range(len(labels)), labels, fontsize=8.5)
     for tick, peer in zip(axis.get_yticklabels(), peers, strict=True):
         tick.set_fontweight("bold" if peer.startswith("airfreight") else "normal")
-    axis.invert_yaxis()
+    axis.set_ylim(len(peers) - 0.4, -0.6)
     axis.set_title(case["label"], loc="left", fontsize=11, fontweight="bold")
     axis.xaxis.set_major_formatter(lambda seconds, _: _time(seconds))
     axis.grid(axis="x", color="#e3e3e3", linewidth=0.7)
     axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)
-
-
-def _missing_names(measured: dict[str, Any]) -> list[str]:
-    return [name for name, one in measured["peers"].items() if one["missing"] and not one["is_limit"]]
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> str:
