@@ -124,6 +124,13 @@ test-extra: build ## with torch (its wheels are gigabytes)
 	@$(STEP) "torch" $(BIN)/uv pip install --python $(BIN)/python --require-hashes --requirement requirements/extra.txt
 	@$(BIN)/pytest -m extra $(PYTEST)
 
+test-pandas2: build ## the codec with pandas 2, in a venv of its own
+	@$(STEP) "pandas 2" $(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venvs/pandas-2
+	@$(STEP) "its packages" $(BIN)/uv pip install --quiet --python .venvs/pandas-2/bin/python \
+	  "pandas<3" numpy polars pyarrow pydantic scikit-learn scipy sqlalchemy xgboost-cpu hypothesis pytest pytest-timeout
+	@$(STEP) "airfreight" $(BIN)/uv pip install --quiet --python .venvs/pandas-2/bin/python --no-deps --reinstall dist/airfreight-*.whl
+	@.venvs/pandas-2/bin/pytest --confcutdir tests/codec tests/codec $(PYTEST)
+
 test-matrix: build ## Airflow 3.0 to 3.4, each in a venv of its own; AIRFLOW="3.1.8 3.4.0b2" picks some
 	@$(BIN)/python -m tests.matrix $(AIRFLOW)
 
@@ -157,4 +164,4 @@ $(TOOLS)/cargo-fuzz:
 	@$(STEP) "cargo-fuzz" cargo install --quiet --locked --root target/tools cargo-fuzz@$(CARGO_FUZZ_VERSION)
 
 .PHONY: help setup build test demo lint format clean distclean test-rust test-python layers deny wheel docs lock \
-        test-crash soak proof fuzz bench test-extra test-matrix
+        test-crash soak proof fuzz bench test-extra test-pandas2 test-matrix
