@@ -11,6 +11,8 @@ TOOLS  := target/tools/bin
 CARGO_DENY_VERSION    := 0.20.2
 CARGO_FUZZ_VERSION    := 0.13.1
 
+FUZZ_SECONDS ?= 60
+
 SHELL       := bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS   += --no-print-directory
@@ -114,8 +116,10 @@ soak: ## 10,000 kills at random; SOAK="--kills 1000" passes options on
 proof: ## the lock-and-link rule of the warm pool, for an hour; PROOF="--seconds 60" passes options on
 	@cargo run --release --locked --package airfreight-testkit --bin proof -- $(PROOF)
 
-fuzz: $(TOOLS)/cargo-fuzz ## the object format under cargo-fuzz (nightly Rust); FUZZ="-max_total_time=600"
-	@PATH="$(CURDIR)/$(TOOLS):$$PATH" cargo +nightly fuzz run object -- $(or $(FUZZ),-max_total_time=300)
+fuzz: $(TOOLS)/cargo-fuzz ## the object format under cargo-fuzz (nightly Rust), FUZZ_SECONDS a target
+	@for target in format object; do \
+	  PATH="$(CURDIR)/$(TOOLS):$$PATH" cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1; \
+	done
 
 bench: build ## against the other stores; writes benches/results/
 	@$(BIN)/python -m benches $(BENCH)
