@@ -51,8 +51,6 @@ def main() -> int:
 
 def run(screen: Screen) -> None:
     """Start Airflow, run the DAG, show what travelled, stop Airflow."""
-    PICTURE.parent.mkdir(parents=True, exist_ok=True)
-    PICTURE.unlink(missing_ok=True)
     with store_folder(screen) as store:
         env = {
             "AIRFLOW__CORE__XCOM_BACKEND": "airfreight.xcom.AirfreightXCom",
@@ -72,6 +70,8 @@ def run(screen: Screen) -> None:
 def fly(screen: Screen, airflow: AirflowHome, store: Path) -> tuple[dict[str, Any], journal.Journal]:
     """Run the DAG and measure what its tasks passed on."""
     with screen.step(f"Run the DAG {DAG_ID}") as step:
+        PICTURE.parent.mkdir(parents=True, exist_ok=True)
+        PICTURE.unlink(missing_ok=True)
         run_id = airflow.trigger(DAG_ID, {"picture": str(PICTURE)})
         airflow.wait(DAG_ID, run_id, progress=lambda instances: show_tasks(step, instances))
     with screen.step("Send the same values through Airflow's own XCom"):
