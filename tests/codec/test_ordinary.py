@@ -177,7 +177,7 @@ def test_a_slice_of_polars_ships_what_it_shows(store: Store) -> None:
 
 
 def test_putting_does_not_change_the_value(store: Store) -> None:
-    frame = _text_frame()
+    frame = _text_frame().astype("string[pyarrow]")
     chunks = frame["s"].array._pa_array.num_chunks
     masked = np.ma.masked_greater(np.arange(5000.0), 9)
     codec.put(store, [frame, masked])
