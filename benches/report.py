@@ -111,10 +111,11 @@ def _memory(measured: dict[str, Any], case: dict[str, Any]) -> list[str]:
     rows = []
     for peer, memory in case["memory"].items():
         shares = (
-            _NOTHING if memory[key] is None else f"{memory[key] / case['nbytes']:.3f}"
+            _NOTHING if memory.get(key) is None else f"{memory[key] / case['nbytes']:.3f}"
             for key in ("put_private_bytes_max", "get_private_bytes_max", "store_bytes")
         )
-        rows.append([measured["peers"][peer]["label"], *shares])
+        label = measured["peers"][peer]["label"]
+        rows.append([label, "**fails**", "", ""] if "error" in memory else [label, *shares])
     columns = ["memory ÷ the value's size", "putting process, peak", "getting process, peak", "store"]
     return [_table(columns, rows)]
 

@@ -169,8 +169,11 @@ def memory(workers: list[Worker], case: Case, say: Say) -> dict[str, dict[str, A
         if worker.peer.is_limit or not worker.peer.applies(case):
             continue
         say(f"{case.label}, memory: {worker.peer.label}")
-        with _place(worker, 0) as place, contextlib.suppress(StepError), worker.task(place) as putter:
-            found[worker.name] = _memory_turn(worker, place, putter, case)
+        try:
+            with _place(worker, 0) as place, worker.task(place) as putter:
+                found[worker.name] = _memory_turn(worker, place, putter, case)
+        except StepError as error:
+            found[worker.name] = {"error": str(error)}
     return found
 
 
