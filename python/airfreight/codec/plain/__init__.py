@@ -10,9 +10,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airfreight.codec.plain.reader import Reader
-from airfreight.codec.plain.writer import Encoder
-
 if TYPE_CHECKING:
     from airfreight.codec.sink import Target
 
@@ -25,6 +22,8 @@ def encode(target: Target, value: Any) -> None:
 
     :raises UnstorableError: a part of it would need pickle.
     """
+    from airfreight.codec.plain.writer import Encoder
+
     target.write(MAGIC + Encoder(target).document(value))
 
 
@@ -39,4 +38,6 @@ def decode(stream: memoryview, buffers: Any) -> Any:
 
     :raises CorruptError: the document is not one that :func:`encode` writes.
     """
+    from airfreight.codec.plain.reader import Reader
+
     return Reader(buffers).document(bytes(stream[len(MAGIC) :]))
