@@ -104,10 +104,9 @@ impl Inner {
                 continue;
             }
             match self.spill_out(&victim) {
-                Ok(true) => {}
                 Ok(false) => held.add(&victim),
-                // It stays where it is; the others can still go.
-                Err(StoreError::Corrupt { .. } | StoreError::Foreign { .. }) => {}
+                // What is damaged or foreign stays where it is; the others can still go.
+                Ok(true) | Err(StoreError::Corrupt { .. } | StoreError::Foreign { .. }) => {}
                 Err(error) => {
                     held.note_if_pinned(self, &victim);
                     obstacle = Some(chain(&error));

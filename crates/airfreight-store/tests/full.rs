@@ -1,5 +1,7 @@
 //! What a user is told when there is no room: who holds what, and why the spill disk didn't help.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+
 use airfreight_core::ErrorKind;
 use airfreight_store::{Access, Object, Options, Store, StoreError};
 

@@ -1,6 +1,8 @@
 //! Any sequence of operations on a store agrees with a map, whatever is evicted, recycled or held meanwhile, and the
 //! ledger is right after each step without ever being counted afresh.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+
 use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -58,8 +60,9 @@ struct Content {
 
 impl Content {
     fn new(stream: usize, buffers: &[usize], fill: u8) -> Self {
-        let part =
-            |length: usize, salt: usize| (0..length).map(|at| fill ^ (at.wrapping_mul(31) + salt) as u8).collect();
+        let part = |length: usize, salt: usize| {
+            (0..length).map(|at| fill ^ (at.wrapping_mul(31) + salt).to_le_bytes()[0]).collect()
+        };
         Self {
             stream: part(stream, 1),
             buffers: buffers.iter().enumerate().map(|(index, &length)| part(length, index + 2)).collect(),

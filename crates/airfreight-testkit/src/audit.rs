@@ -46,9 +46,9 @@ pub fn audit(options: &Options) -> Result<Audit, String> {
             return Err(format!("`{}` still holds {left:?} after a full pass", tmp.display()));
         }
     }
-    let counted = |what: &str, counted: u64, found: u64| match counted == found {
-        true => Ok(()),
-        false => Err(format!("the ledger counts {counted} bytes of {what}, a scan finds {found}")),
+    let counted = |what: &str, counted: u64, found: u64| {
+        let wrong = || format!("the ledger counts {counted} bytes of {what}, a scan finds {found}");
+        if counted == found { Ok(()) } else { Err(wrong()) }
     };
     let warm = tree_bytes(&[root.join("warm")])?;
     let objects = tree_bytes(&[root.join("objects")])?;

@@ -1,7 +1,5 @@
 //! Faults of the system around a store, each in a process of its own that tells what it found.
 
-#![expect(clippy::missing_panics_doc, reason = "a worker that finds something wrong panics, and its supervisor hears")]
-
 use std::io;
 use std::path::Path;
 
@@ -199,7 +197,7 @@ fn no_address_space(scratch: &Scratch) -> Result<(), String> {
     Ok(())
 }
 
-/// A store that was opened before fork() works in both processes at once.
+/// A store that was opened before `fork()` works in both processes at once.
 fn forked(scratch: &Scratch) -> Result<(), String> {
     let store = Store::open(&scratch.options_with_spill(8 * MIB, 256 * MIB)).expect("a store");
     let before = put(&store, MIB).expect("room");

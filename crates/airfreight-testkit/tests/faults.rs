@@ -1,5 +1,7 @@
 //! Faults of the system and of other processes: a clear error each, never a crash, a hang or a wrong value.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+
 use std::process::Command;
 
 use airfreight_core::ErrorKind;

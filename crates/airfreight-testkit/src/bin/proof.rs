@@ -136,7 +136,7 @@ fn supervise(arguments: &Arguments) -> Result<(), String> {
         workers.push(start(&mut supervisor, arguments, &scratch, rng.u64(..))?);
     }
     let began = Instant::now();
-    let mut next_report = Duration::from_secs(60);
+    let mut next_report = Duration::from_mins(1);
     let mut next_kill = Duration::ZERO;
     while began.elapsed().as_secs() < arguments.seconds {
         if let Some((_, event)) = supervisor.next(Duration::from_millis(20)) {
@@ -157,7 +157,7 @@ fn supervise(arguments: &Arguments) -> Result<(), String> {
             workers.push(start(&mut supervisor, arguments, &scratch, rng.u64(..))?);
         }
         if began.elapsed() >= next_report {
-            next_report += Duration::from_secs(60);
+            next_report += Duration::from_mins(1);
             counts.print(began.elapsed());
         }
     }

@@ -128,7 +128,7 @@ fn round(
         workers.push(supervisor.start(command).map_err(|error| error.to_string())?);
     }
     // From the first one's beginning on: the others may still be opening the store.
-    let first = supervisor.next(Duration::from_secs(60)).ok_or("no worker begins")?;
+    let first = supervisor.next(Duration::from_mins(1)).ok_or("no worker begins")?;
     promise.hear(first.1)?;
     std::thread::sleep(Duration::from_micros(rng.u64(..60_000)));
     let mut kills = 0;

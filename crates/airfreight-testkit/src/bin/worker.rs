@@ -57,7 +57,7 @@ fn work(arguments: Arguments, reporter: &Reporter) -> Result<ExitCode, String> {
         }
         Arguments::Pressure { folder, seed, capacity_mib, seconds } => {
             let plan = Plan {
-                options: Scratch::of(folder).options_with_spill(capacity_mib << 20, 8 * capacity_mib << 20),
+                options: Scratch::of(folder).options_with_spill(capacity_mib << 20, (8 * capacity_mib) << 20),
                 seed,
                 mix: Mix { put: 36, hold: 40, fork: 0, delete: 18, link: 2, expire: 1, tidy: 3 },
                 bytes: (1, 2 << 20),
