@@ -5,6 +5,7 @@
 mod arguments;
 mod doctor;
 mod error;
+mod leftovers;
 mod output;
 mod settings;
 mod store;

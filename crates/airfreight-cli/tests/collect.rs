@@ -38,7 +38,7 @@ fn gc(host: &Host, server: &Server) -> Command {
     command
 }
 
-fn put(host: &Host, owner: Value) -> String {
+fn put(host: &Host, owner: &Value) -> String {
     host.put(1 << 20, &json!({ "type": "x", "owner": owner }))
 }
 
@@ -46,13 +46,13 @@ fn put(host: &Host, owner: Value) -> String {
 fn what_airflow_no_longer_needs_goes_and_all_else_stays() {
     let host = Host::new();
     let server = Server::start(|request, _| airflow(request));
-    put(&host, owner("d", "old", "t"));
-    put(&host, owner("d", "live", "removed_task"));
-    put(&host, owner("d", "deleted", "t"));
+    put(&host, &owner("d", "old", "t"));
+    put(&host, &owner("d", "live", "removed_task"));
+    put(&host, &owner("d", "deleted", "t"));
     let mut stays = vec![
-        put(&host, owner("d", "live", "t")),
-        put(&host, owner("elsewhere", "old", "t")),
-        put(&host, json!({ "dag_id": "d", "task_id": "t" })),
+        put(&host, &owner("d", "live", "t")),
+        put(&host, &owner("elsewhere", "old", "t")),
+        put(&host, &json!({ "dag_id": "d", "task_id": "t" })),
         host.put(10, &json!({})),
     ];
     stays.sort();
@@ -76,8 +76,8 @@ fn what_airflow_no_longer_needs_goes_and_all_else_stays() {
 fn by_default_what_was_just_written_stays() {
     let host = Host::new();
     let server = Server::start(|request, _| airflow(request));
-    put(&host, owner("d", "old", "t"));
-    put(&host, owner("d", "deleted", "t"));
+    put(&host, &owner("d", "old", "t"));
+    put(&host, &owner("d", "deleted", "t"));
 
     let report = host.json(&["store", "gc", "--api-url", &server.url()]);
 
@@ -90,8 +90,8 @@ fn when_airflow_cannot_be_asked_nothing_goes_but_what_expired() {
     for (status, word) in [(401, "refused the token"), (500, "500")] {
         let host = Host::new();
         let server = Server::start(move |_, _| Answer::Json(status, json!({ "detail": "no" })));
-        put(&host, owner("d", "old", "t"));
-        let expired = put(&host, owner("d", "live", "t"));
+        put(&host, &owner("d", "old", "t"));
+        let expired = put(&host, &owner("d", "live", "t"));
         host.store().expire(expired.parse().unwrap(), 0.0).unwrap();
 
         let answer = host::answer(&mut gc(&host, &server));
@@ -115,7 +115,7 @@ fn when_airflow_cannot_be_asked_nothing_goes_but_what_expired() {
 fn the_token_can_come_from_a_file() {
     let host = Host::new();
     let server = Server::start(|request, _| airflow(request));
-    put(&host, owner("d", "live", "t"));
+    put(&host, &owner("d", "live", "t"));
     let file = host.folder().join("token");
     fs_err::write(&file, "from-a-file\n").unwrap();
 
@@ -129,8 +129,8 @@ fn the_token_can_come_from_a_file() {
 #[test]
 fn without_an_api_url_only_expiry_counts() {
     let host = Host::new();
-    let stays = put(&host, owner("d", "old", "t"));
-    let expired = put(&host, owner("d", "live", "t"));
+    let stays = put(&host, &owner("d", "old", "t"));
+    let expired = put(&host, &owner("d", "live", "t"));
     host.store().expire(expired.parse().unwrap(), 0.0).unwrap();
 
     assert_eq!(host.json(&["store", "gc", "--dry-run"])["expired"], 1);

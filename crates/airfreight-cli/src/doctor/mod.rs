@@ -2,7 +2,6 @@
 
 mod airflow;
 mod host;
-mod leftovers;
 mod probe;
 mod store;
 

@@ -9,7 +9,8 @@ use airfreight_store::{Location, Options, Stat, Store, StoreError};
 use rustix::fs::{Access, access};
 
 use super::probe::AirflowSettings;
-use super::{Check, host, leftovers};
+use super::{Check, host};
+use crate::leftovers::{self, Leftovers};
 use crate::output::size;
 use crate::settings::Settings;
 
@@ -194,9 +195,7 @@ fn spill(store: &Store, stat: &Stat) -> Check {
 }
 
 fn remains(store: &Store) -> Check {
-    let spilled = store.spill_path().join(store.id());
-    let found = [store.path(), &spilled].map(|tier| leftovers::find(&tier.join("tmp")));
-    let (files, bytes) = found.iter().fold((0, 0), |(files, bytes), one| (files + one.files, bytes + one.bytes));
+    let Leftovers { files, bytes } = leftovers::of(store);
     if files == 0 {
         return Check::ok("leftovers", "none of killed writers");
     }

@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::objects::{Listing, Object};
 use crate::arguments::GcOptions;
 use crate::error::CliError;
+use crate::leftovers;
 use crate::output::{Output, size};
 use crate::settings::Settings;
 
@@ -88,7 +89,7 @@ pub(super) fn run(options: &GcOptions, settings: &Settings, output: &mut Output<
     let before = |age: std::time::Duration| now.checked_sub(age).unwrap_or(Timestamp::MIN);
 
     if options.dry_run {
-        report.leftovers = store.stat()?.unfinished;
+        report.leftovers = leftovers::of(&store).files;
     } else {
         let collected = store.collect()?;
         report.expired = collected.expired;

@@ -5,14 +5,25 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use airfreight_store::Store;
+
 /// A writer creates its file and locks it within microseconds; this leaves room for a process that was stopped between.
 const YOUNG: Duration = Duration::from_secs(10);
 
 /// Files and bytes.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Leftovers {
-    pub(super) files: u64,
-    pub(super) bytes: u64,
+pub(crate) struct Leftovers {
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+}
+
+/// What dead writers left in a store and on its spill disk.
+pub(crate) fn of(store: &Store) -> Leftovers {
+    let spilled = store.spill_path().join(store.id());
+    [store.path(), &spilled]
+        .iter()
+        .map(|tier| find(&tier.join("tmp")))
+        .fold(Leftovers::default(), |sum, one| Leftovers { files: sum.files + one.files, bytes: sum.bytes + one.bytes })
 }
 
 /// What dead writers left in `directory` (a tier's `tmp/`).
@@ -20,7 +31,7 @@ pub(super) struct Leftovers {
 /// Writers hold a lock for as long as they live. Taking it would tell for sure, but could get into a living writer's
 /// way, so the kernel's list of locks is read instead. Locks of processes in other containers are not in it: what this
 /// finds is a reason to run `gc`, which does take the lock, and no proof.
-pub(super) fn find(directory: &Path) -> Leftovers {
+fn find(directory: &Path) -> Leftovers {
     let locked = locked_inodes(&fs_err::read_to_string("/proc/locks").unwrap_or_default());
     let mut leftovers = Leftovers::default();
     for entry in fs_err::read_dir(directory).into_iter().flatten().flatten() {
