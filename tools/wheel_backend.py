@@ -16,7 +16,6 @@ from typing import Any
 
 import maturin
 from maturin import (
-    build_sdist,
     get_requires_for_build_editable,
     get_requires_for_build_sdist,
     get_requires_for_build_wheel,
@@ -47,6 +46,12 @@ def build_editable(
     wheel_directory: str, config_settings: dict[str, Any] | None = None, metadata_directory: str | None = None
 ) -> str:
     return _with_binary(maturin.build_editable, wheel_directory, config_settings, metadata_directory)
+
+
+def build_sdist(sdist_directory: str, config_settings: dict[str, Any] | None = None) -> str:
+    # Maturin wants the data directory to exist, even where nothing is packed from it.
+    SCRIPTS.mkdir(parents=True, exist_ok=True)
+    return str(maturin.build_sdist(sdist_directory, config_settings))
 
 
 def prepare_metadata_for_build_wheel(metadata_directory: str, config_settings: dict[str, Any] | None = None) -> str:
