@@ -9,15 +9,24 @@ const HEADER_LEN: usize = HEADER_BYTES as usize;
 const CRC_OFFSET: usize = 120;
 
 fuzz_target!(|input: (bool, u64, &[u8])| -> Corpus {
-    let (mend, actual_bytes, bytes) = input;
+    let (mend, mut actual_bytes, bytes) = input;
     let Some((header, footer)) = bytes.split_first_chunk::<HEADER_LEN>() else { return Corpus::Reject };
     let mut header = *header;
-    let mut footer = footer;
     if mend {
-        // Magic, version and checksums are no riddle: what comes after them is looked at, too.
+        // Magic, version, lengths that fit and checksums are no riddle: what comes after them is looked at, too.
         header[..16].copy_from_slice(b"AFREIGHT\x01\x00\x00\x00\x80\x00\x00\x00");
         header[10] = bytes[10] & 1;
-        footer = &footer[..footer.len().min(usize::from(u16::from_le_bytes([bytes[64], bytes[68]])))];
+        header[43..48].fill(0);
+        header[56] &= 0xc0;
+        header[59..64].fill(0);
+        let table_offset = u64::from_le_bytes(*header[56..].first_chunk().expect("eight bytes"));
+        let count = (footer.len() / 16).min(usize::from(bytes[64]));
+        let metadata = footer.len() - count * 16;
+        header[64..68].copy_from_slice(&u32::try_from(count).expect("short").to_le_bytes());
+        header[68..72].copy_from_slice(&u32::try_from(metadata).expect("short").to_le_bytes());
+        let file_bytes = table_offset + footer.len() as u64;
+        header[32..40].copy_from_slice(&file_bytes.to_le_bytes());
+        actual_bytes = actual_bytes.max(file_bytes);
         header[88..96].copy_from_slice(&checksum(footer).to_le_bytes());
         let crc = checksum(&header[..CRC_OFFSET]);
         header[CRC_OFFSET..].copy_from_slice(&crc.to_le_bytes());

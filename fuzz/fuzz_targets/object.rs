@@ -72,7 +72,9 @@ fn build(input: &Input<'_>, id: ObjectId) -> Option<Vec<u8>> {
     put(&mut bytes, 0, &layout.header(id, &footer, payload_crc, 0).encode());
     for change in &input.changes {
         match *change {
-            Change::Header { field, value, wide: true } => put(&mut bytes, usize::from(field % 30) * 4, &value.to_le_bytes()),
+            Change::Header { field, value, wide: true } => {
+                put(&mut bytes, usize::from(field % 30) * 4, &value.to_le_bytes())
+            }
             Change::Header { field, value, wide: false } => {
                 put(&mut bytes, usize::from(field % 30) * 4, &value.to_le_bytes()[..4]);
             }
