@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
 
-    /// The store's directory [default: the setting `store_path`, else /dev/shm/airfreight-<uid>]
+    /// The store's directory (default: the setting `store_path`, else `/dev/shm/airfreight-<uid>`)
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) store: Option<PathBuf>,
 
@@ -91,7 +91,7 @@ pub(crate) enum Order {
                         its run ended. Any error or doubt means keep. The token comes from AIRFREIGHT_API_TOKEN or \
                         --token-file; it needs to read DAGs, DAG runs and task instances.")]
 pub(crate) struct GcOptions {
-    /// The base URL of Airflow's API server [default: the setting `api_url`]
+    /// The base URL of Airflow's API server (default: the setting `api_url`)
     #[arg(long, value_name = "URL")]
     pub(crate) api_url: Option<String>,
 
@@ -99,7 +99,7 @@ pub(crate) struct GcOptions {
     #[arg(long, value_name = "PATH")]
     pub(crate) token_file: Option<PathBuf>,
 
-    /// Keep the objects of a DAG run for so long after its end [default: the setting `retention_hours`, else 48]
+    /// Keep the objects of a DAG run for so long after its end (default: the setting `retention_hours`, else 48)
     #[arg(long, value_name = "HOURS", value_parser = hours)]
     pub(crate) retention_hours: Option<f64>,
 
@@ -114,7 +114,7 @@ pub(crate) struct GcOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct DoctorOptions {
-    /// The Python that runs Airflow [default: the one next to this program, else next to `airflow` on PATH]
+    /// The Python that runs Airflow (default: the one next to this program, else next to `airflow` on PATH)
     #[arg(long, value_name = "PATH")]
     pub(crate) python: Option<PathBuf>,
 }

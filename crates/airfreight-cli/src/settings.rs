@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use airfreight_airflow::Token;
+use airfreight_core::key_fingerprint;
 use airfreight_store::{DEFAULT_TTL, Options, Store};
 use bytesize::ByteSize;
 use configparser::ini::Ini;
@@ -106,6 +107,28 @@ impl Settings {
         }
     }
 
+    /// The fingerprints of the keys with which this Airflow deployment signs: what tells its objects from those of
+    /// another deployment in the same store. Empty when no key is found.
+    ///
+    /// `AIRFREIGHT_DEPLOYMENT` (from `airflow airfreight gc`, which knows every source of the key), else `secret_key`,
+    /// else the key file in `AIRFLOW_HOME`.
+    pub(crate) fn deployments(&self) -> Vec<String> {
+        let fingerprints = |keys: &str| -> Vec<String> {
+            let listed: Option<Vec<String>> = serde_json::from_str(keys).ok();
+            let keys = listed.unwrap_or_else(|| keys.split(',').map(|key| key.trim().to_owned()).collect());
+            keys.iter().map(|key| key_fingerprint(key.as_bytes())).collect()
+        };
+        if let Some((text, _)) = self.text("deployment") {
+            return text.split(',').map(|one| one.trim().to_owned()).collect();
+        }
+        if let Some((keys, _)) = self.text("secret_key") {
+            return fingerprints(&keys);
+        }
+        let file = airflow_home().map(|home| home.join("airfreight.key"));
+        let key = file.and_then(|file| fs_err::read_to_string(file).ok());
+        key.map(|key| vec![key_fingerprint(key.trim().as_bytes())]).unwrap_or_default()
+    }
+
     pub(crate) fn api_url(&self) -> Option<String> {
         self.text("api_url").map(|(text, _)| text)
     }
@@ -142,9 +165,12 @@ fn airflow_cfg() -> Option<PathBuf> {
     if let Some(path) = env::var_os("AIRFLOW_CONFIG").filter(|p| !p.is_empty()) {
         return Some(path.into());
     }
-    let home = match env::var_os("AIRFLOW_HOME").filter(|p| !p.is_empty()) {
-        Some(path) => PathBuf::from(path),
-        None => env::home_dir()?.join("airflow"),
-    };
-    Some(home.join("airflow.cfg"))
+    Some(airflow_home()?.join("airflow.cfg"))
+}
+
+fn airflow_home() -> Option<PathBuf> {
+    match env::var_os("AIRFLOW_HOME").filter(|p| !p.is_empty()) {
+        Some(path) => Some(path.into()),
+        None => Some(env::home_dir()?.join("airflow")),
+    }
 }

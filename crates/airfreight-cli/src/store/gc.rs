@@ -45,6 +45,8 @@ struct Kept {
     unknown: u64,
     /// They name no task instance; only expiry removes them.
     without_owner: u64,
+    /// Another Airflow deployment of this user wrote them, which this one knows nothing of.
+    elsewhere: u64,
     /// Nobody was asked.
     not_asked: u64,
 }
@@ -111,6 +113,13 @@ pub(super) fn run(options: &GcOptions, settings: &Settings, output: &mut Output<
         ended_before: before(retention),
         written_before: now - SignedDuration::from_mins(options.grace_minutes.into()),
     };
+    // A DAG and a run of the same names may exist in several deployments: whose objects these are is no guess.
+    let deployments = settings.deployments();
+    objects.retain(|object| {
+        let ours = object.owner.is_none() || object.deployment.as_ref().is_some_and(|one| deployments.contains(one));
+        report.kept.elsewhere += u64::from(!ours);
+        ours
+    });
     let (fates, failure) = ask(&airflow, &objects, rules.ended_before, &mut report.doubts);
     for object in &objects {
         let tally = match rules.verdict(object, &fates) {
@@ -212,6 +221,7 @@ fn tell(report: &Report, output: &mut Output<'_>) -> Result<(), CliError> {
         ("written just now", kept.recent),
         ("Airflow is not sure", kept.unknown),
         ("without a task instance", kept.without_owner),
+        ("of another Airflow deployment", kept.elsewhere),
         ("Airflow was not asked (no --api-url)", kept.not_asked),
     ];
     let rows: Vec<_> = rows.into_iter().filter(|(_, count)| *count > 0).collect();

@@ -24,6 +24,9 @@ pub(super) struct Object {
     pub(super) metadata: Value,
     #[serde(skip)]
     pub(super) owner: Option<Owner>,
+    /// The fingerprint of the key of the Airflow deployment that wrote it.
+    #[serde(skip)]
+    pub(super) deployment: Option<String>,
 }
 
 impl Object {
@@ -46,6 +49,7 @@ impl From<Description> for Object {
             links: description.links,
             pinned: description.pinned,
             owner: owner(&metadata),
+            deployment: metadata["owner"]["deployment"].as_str().map(str::to_owned),
             metadata,
         }
     }
