@@ -78,7 +78,8 @@ impl Inner {
         let temp = format!("{first}.s");
         let made = make_spill_file(spill, &temp);
         drop(lock);
-        let copied = made.and_then(|target| {
+        let target = made.inspect_err(|_| self.ledger.spilled().sub(bytes))?;
+        let copy = || {
             crash_point("spill.temp");
             copy_checked(source, &target, &header).map_err(|errno| match errno {
                 Errno::BADMSG => damaged(FormatError::PayloadChecksum),
@@ -93,16 +94,23 @@ impl Inner {
             crash_point("spill.copied");
             // Every name moves, by further links to the one copy; a name that is there already is a former copy.
             for &name in &victim.names[1..] {
-                let _ = fs::linkat(&spill.tmp, &temp, &spill.objects, name.to_string(), AtFlags::empty());
+                match fs::linkat(&spill.tmp, &temp, &spill.objects, name.to_string(), AtFlags::empty()) {
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(errno) => return Err(StoreError::io("link", spill.object_path(name))(errno)),
+                }
             }
             match spill.publish(&temp, first) {
                 Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
                 other => other.map(|()| true),
             }
-        });
+        };
+        let copied = copy();
         if !matches!(copied, Ok(true)) {
             let _ = fs::unlinkat(&spill.tmp, &temp, AtFlags::empty());
-            self.ledger.spilled().sub(bytes);
+            // Unless some of its names were published.
+            if fs::fstat(&target).is_ok_and(|stat| stat.st_nlink == 0) {
+                self.ledger.spilled().sub(bytes);
+            }
         }
         copied.map(|_| ())
     }
