@@ -119,6 +119,9 @@ def environment() -> dict[str, str]:
 
     Settings that Airflow takes from a command or a secrets backend are resolved here; the binary can't.
     """
+    from airfreight._store import key_fingerprint
+    from airfreight.keys import load_keys
+
     settings = load_settings()
     environment = dict(os.environ)
     for setting in SETTINGS:
@@ -126,6 +129,7 @@ def environment() -> dict[str, str]:
         if value is None or setting.name == "secret_key":
             continue
         environment[f"AIRFREIGHT_{setting.name.upper()}"] = str(value)
+    environment["AIRFREIGHT_DEPLOYMENT"] = ",".join(key_fingerprint(key) for key in load_keys(settings))
     if settings.api_url is None and (base_url := _base_url()):
         environment["AIRFREIGHT_API_URL"] = base_url
     return environment

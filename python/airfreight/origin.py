@@ -38,8 +38,14 @@ class Origin(NamedTuple):
     region_id: Any = None
 
     def owner(self) -> dict[str, Any]:
-        """What is kept with an object, so that garbage collection can ask Airflow whether its task still exists."""
+        """
+        What is kept with an object, so that garbage collection can ask Airflow whether its task still exists.
+
+        Deployments of one Unix user share a store by default, and may have DAGs and runs of the same names: each asks
+        for its own objects only.
+        """
         known = {name: value for name, value in self.where._asdict().items() if value is not None}
+        known["deployment"] = here().deployment
         if self.running is not None:
             known["try_number"] = self.running.try_number
         if self.ti_id is not None:

@@ -61,6 +61,13 @@ class Process:
         return load_keys(self.settings)
 
     @cached_property
+    def deployment(self) -> str:
+        """What tells this Airflow deployment's objects from another's: the fingerprint of its key."""
+        from airfreight._store import key_fingerprint
+
+        return key_fingerprint(self.keys[0])
+
+    @cached_property
     def store(self) -> Store:
         """The store of this host."""
         from airfreight._store import Store

@@ -16,6 +16,7 @@ from airfreight._store import Store
 if TYPE_CHECKING:
     from airflow_home import AirflowHome
 
+DEPLOYMENT = "0f1e2d3c"
 BINARY = Path(sysconfig.get_path("scripts")) / "airfreight"
 
 
@@ -28,13 +29,19 @@ def put(store: Store, dag_id: str, run_id: str, task_id: str, map_index: int = -
     with store.create() as writer:
         writer.write(b"a value")
         owner = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
+        owner["deployment"] = DEPLOYMENT
         return writer.seal(json.dumps({"type": "bytes", "owner": owner}))
 
 
 def gc(store: Store, airflow: AirflowHome, *flags: str) -> dict[str, Any]:
     done = subprocess.run(
         [BINARY, "store", "gc", "--json", "--store", store.path, "--api-url", airflow.url, *flags],
-        env={**os.environ, "AIRFREIGHT_API_TOKEN": airflow.token, "NO_PROXY": "*"},
+        env={
+            **os.environ,
+            "AIRFREIGHT_API_TOKEN": airflow.token,
+            "AIRFREIGHT_DEPLOYMENT": DEPLOYMENT,
+            "NO_PROXY": "*",
+        },
         capture_output=True,
         text=True,
         check=False,

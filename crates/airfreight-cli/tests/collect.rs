@@ -54,17 +54,26 @@ fn what_airflow_no_longer_needs_goes_and_all_else_stays() {
         put(&host, &owner("elsewhere", "old", "t")),
         put(&host, &json!({ "dag_id": "d", "task_id": "t" })),
         host.put(10, &json!({})),
+        // The same names in another deployment of the same user, which shares the store.
+        put(&host, &{
+            let mut other = owner("d", "old", "t");
+            other["deployment"] = "ffffffff".into();
+            other
+        }),
     ];
     stays.sort();
 
     let rehearsal = host::answer(gc(&host, &server).arg("--dry-run")).json();
-    assert_eq!(host.names().len(), 7, "a dry run removes nothing");
+    assert_eq!(host.names().len(), 8, "a dry run removes nothing");
 
     let report = host::answer(&mut gc(&host, &server)).json();
     assert_eq!(host.names(), stays);
     assert_eq!(report["ended"], json!({ "objects": 1, "bytes": 1 << 20 }));
     assert_eq!(report["gone"], json!({ "objects": 2, "bytes": 2 << 20 }));
-    assert_eq!(report["kept"], json!({ "needed": 1, "recent": 0, "unknown": 1, "without_owner": 2, "not_asked": 0 }));
+    let kept = json!({
+        "needed": 1, "recent": 0, "unknown": 1, "without_owner": 2, "elsewhere": 1, "not_asked": 0
+    });
+    assert_eq!(report["kept"], kept);
     assert_eq!(report["doubts"][0]["dag_id"], "elsewhere");
     for part in ["ended", "gone", "kept", "doubts"] {
         assert_eq!(rehearsal[part], report[part]);

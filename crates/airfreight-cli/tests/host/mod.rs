@@ -73,6 +73,7 @@ impl Host {
         command
             .env("AIRFREIGHT_STORE_PATH", self.store_path())
             .env("AIRFREIGHT_CAPACITY_BYTES", "64 MiB")
+            .env("AIRFREIGHT_DEPLOYMENT", DEPLOYMENT)
             .args(arguments);
         command
     }
@@ -86,9 +87,15 @@ impl Host {
     }
 }
 
+/// The fingerprint of the key of the Airflow that the binary is told to ask.
+pub(crate) const DEPLOYMENT: &str = "0f1e2d3c";
+
 /// An owner as the XCom backend writes it.
 pub(crate) fn owner(dag_id: &str, run_id: &str, task_id: &str) -> Value {
-    json!({ "dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": -1, "try_number": 1 })
+    json!({
+        "dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": -1, "try_number": 1,
+        "deployment": DEPLOYMENT
+    })
 }
 
 pub(crate) struct Answer(Output);
