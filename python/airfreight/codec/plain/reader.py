@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import struct
 from importlib import import_module
 from typing import Any
 
@@ -65,9 +66,9 @@ class Reader:
         if tag == "int":
             return int(rest[0], 16)
         if tag == "float":
-            return float.fromhex(rest[0])
+            return _float(rest[0])
         if tag == "complex":
-            return complex(float.fromhex(rest[0]), float.fromhex(rest[1]))
+            return complex(_float(rest[0]), _float(rest[1]))
         if tag == "ref":
             value = self._values[rest[0]]
             if value is _UNFINISHED:
@@ -110,3 +111,11 @@ class Reader:
                 "it was written by a newer Airfreight, or by another program",
             )
         return getattr(import_module(f"airfreight.codec.plain.{module}"), f"read_{tag}")(self, *rest)
+
+
+def _float(text: str) -> float:
+    bits = text.removeprefix("nan:")
+    if bits == text:
+        return float.fromhex(text)
+    number: float = struct.unpack(">d", bytes.fromhex(bits))[0]
+    return number

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import struct
 from pickle import PickleBuffer
 from typing import TYPE_CHECKING, Any
 
@@ -61,9 +62,9 @@ class Encoder:
         if cls is int:
             return value if value.bit_length() < 63 else ["int", hex(value)]
         if cls is float:
-            return value if math.isfinite(value) else ["float", value.hex()]
+            return value if math.isfinite(value) else ["float", _float_text(value)]
         if cls is complex:
-            return ["complex", value.real.hex(), value.imag.hex()]
+            return ["complex", _float_text(value.real), _float_text(value.imag)]
         number = self._numbers.get(id(value))
         if number is not None:
             if number in self._unfinished:
@@ -130,3 +131,8 @@ def _library_encoder(cls: type) -> Callable[[Encoder, Any, str], Any] | None:
 
         return frames.encoder_for(cls)
     return None
+
+
+def _float_text(value: float) -> str:
+    """A float in a form that keeps all of it; of a NaN, the bits that ``float.hex`` leaves out."""
+    return "nan:" + struct.pack(">d", value).hex() if math.isnan(value) else value.hex()

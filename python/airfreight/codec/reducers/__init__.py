@@ -1,8 +1,8 @@
 """
 Reducers for what pickle copies needlessly, gets wrong, or should refuse: one module per library.
 
-Each module has ``reducer_for(cls)``. A library's module is imported when the first value of one of its types is
-pickled, so the library is there already, and nothing is imported for one that isn't used.
+Each module has ``reducer_for(cls)``, called with the types of its library only, so the library is there already. No
+library is imported for one that isn't used.
 
 A reducer returns what ``__reduce_ex__`` would. The functions that it names for rebuilding are part of the object
 format: stored objects refer to them by name.
@@ -13,7 +13,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from airfreight.codec.reducers import builtin
+# Those of the libraries that nearly every value uses are loaded once, in the worker, and not in every task.
+from airfreight.codec.reducers import builtin, numpy, pandas, pyarrow  # noqa: F401
 from airfreight.codec.refusal import refusing_reducer_for
 
 if TYPE_CHECKING:

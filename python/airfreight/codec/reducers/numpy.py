@@ -1,12 +1,14 @@
-"""NumPy: arrays that refuse to export their memory, that are not contiguous, or that hold Python objects."""
+"""
+NumPy: arrays that refuse to export their memory, that are not contiguous, or that hold Python objects.
+
+This module is loaded before NumPy is, so that no task has to load it.
+"""
 
 from __future__ import annotations
 
 import sys
 from pickle import PickleBuffer
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from airfreight.codec.reducers.strings import is_varied, pack, unpack
 
@@ -23,11 +25,14 @@ _TEXTS = frozenset({str, type(None)})
 
 
 def reducer_for(cls: type) -> Callable[[Any], Any] | None:
+    import numpy as np
+
     if cls is np.ndarray:
         return reduce_array
-    if cls is np.ma.MaskedArray:
+    # By name: to ask for `np.ma` or `np.char` may load it.
+    if cls.__name__ == "MaskedArray":
         return reduce_masked
-    if cls in (np.recarray, np.memmap, np.matrix, np.char.chararray):
+    if cls in (np.recarray, np.memmap, np.matrix) or cls.__name__ == "chararray":
         return reduce_subclass
     return None
 
@@ -54,6 +59,8 @@ def _memory(array: Any) -> tuple[PickleBuffer, Any, tuple[int, ...], tuple[int, 
 
     :returns: the bytes, the dtype, the shape as it lies in memory, and how to transpose that; ``None`` for not at all.
     """
+    import numpy as np
+
     axes = None
     dtype = array.dtype
     array = array.view(np.ndarray)
@@ -78,6 +85,8 @@ def _rebuild(
     attributes: dict[str, Any] | None,
 ) -> Any:
     """Makes an array of borrowed memory. Part of the object format."""
+    import numpy as np
+
     array = np.frombuffer(buffer, dtype=np.uint8).view(dtype).reshape(shape)
     if axes is not None:
         array = array.transpose(axes)
@@ -90,6 +99,8 @@ def _rebuild(
 
 def reduce_subclass(array: Any) -> Any:
     """Reduces NumPy's own subclasses."""
+    import numpy as np
+
     if array.dtype.hasobject or array.dtype.itemsize == 0 or array.size == 0:
         return array.__reduce_ex__(5)
     # A memmap's attributes tell where its file was; what comes back is in memory, as from pickle.
@@ -99,12 +110,16 @@ def reduce_subclass(array: Any) -> Any:
 
 def reduce_masked(array: Any) -> Any:
     """Reduces a masked array as its data and its mask; a mask that isn't there stays so."""
+    import numpy as np
+
     if array._baseclass is not np.ndarray or array._optinfo or array._basedict:
         return array.__reduce_ex__(5)
     return _rebuild_masked, (array._data, array._mask, array._fill_value, array._hardmask)
 
 
 def _rebuild_masked(data: Any, mask: Any, fill_value: Any, hard: bool) -> Any:
+    import numpy as np
+
     array = data.view(np.ma.MaskedArray)
     array._mask = np.ma.nomask if mask is False or mask is np.False_ else mask
     array._sharedmask = False
@@ -156,6 +171,8 @@ def _to_arrow(run: Any) -> Any:
 
 def _rebuild_texts(arrow: list[Any], shape: tuple[int, ...], fortran: bool) -> Any:
     """Part of the object format."""
+    import numpy as np
+
     runs = [part.to_numpy(zero_copy_only=False) for part in arrow]
     array = runs[0] if len(runs) == 1 else np.concatenate(runs)
     if not array.flags.writeable:
@@ -164,11 +181,15 @@ def _rebuild_texts(arrow: list[Any], shape: tuple[int, ...], fortran: bool) -> A
 
 
 def _empty_objects() -> Any:
+    import numpy as np
+
     return np.empty(0, dtype=object)
 
 
 def _fill_objects(array: Any, state: tuple[tuple[int, ...], bool, list[Any]]) -> None:
     """Part of the object format."""
+    import numpy as np
+
     shape, fortran, parts = state
     if fortran:
         reversed_order = np.empty(0, dtype=object)
@@ -194,6 +215,8 @@ def _reduce_strings(array: Any) -> Any:
 
 
 def _rebuild_strings(elements: Any, dtype: Any, shape: tuple[int, ...]) -> Any:
+    import numpy as np
+
     if type(elements) is not list:
         elements = [element for part in unpack(elements) for element in part]
     return np.array(elements, dtype=dtype).reshape(shape)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pandas.core.arrays.arrow import ArrowExtensionArray
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
 def reducer_for(cls: type) -> Callable[[Any], Any] | None:
+    from pandas.core.arrays.arrow import ArrowExtensionArray
+
     if issubclass(cls, ArrowExtensionArray) and cls.__module__.startswith("pandas."):
         return reduce_arrow
     return None

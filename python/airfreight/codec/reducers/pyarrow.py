@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -19,6 +17,8 @@ _WASTE_BYTES_MAX = 16 * 1024
 
 
 def reducer_for(cls: type) -> Callable[[Any], Any] | None:
+    import pyarrow as pa
+
     return reduce_array if issubclass(cls, pa.Array) and cls.__module__.startswith("pyarrow.") else None
 
 
@@ -34,6 +34,8 @@ def reduce_array(array: Any) -> Any:
 
 
 def _cut(array: Any) -> Any:
+    import pyarrow as pa
+
     kind = array.type
     if isinstance(kind, pa.BaseExtensionType):
         return pa.ExtensionArray.from_storage, (kind, array.storage)
@@ -59,16 +61,22 @@ def _cut(array: Any) -> Any:
 
 
 def _is_decimal(kind: Any) -> bool:
+    import pyarrow as pa
+
     return bool(pa.types.is_decimal(kind))
 
 
 def _rebuild_dictionary(indices: Any, dictionary: Any, ordered: bool) -> Any:
     """Part of the object format."""
+    import pyarrow as pa
+
     return pa.DictionaryArray.from_arrays(indices, dictionary, ordered=ordered, safe=False)
 
 
 def _rebuild_from_stream(buffer: Any) -> Any:
     """Part of the object format."""
+    import pyarrow as pa
+
     with pa.ipc.open_stream(buffer) as stream:
         return stream.read_next_batch().column(0)
 
@@ -88,12 +96,15 @@ def _whole_bytes(array: Any) -> tuple[int, int, Any]:
 
 
 def _cut_fixed(array: Any, bits: int) -> Any:
+    import pyarrow as pa
+
     base, offset, validity = _whole_bytes(array)
     data = array.buffers()[1].slice(base * bits // 8, ((offset + len(array)) * bits + 7) // 8)
     return pa.Array.from_buffers(array.type, len(array), [validity, data], array.null_count, offset)
 
 
 def _cut_variable(array: Any, offset_type: Any) -> Any:
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     base, offset, validity = _whole_bytes(array)
