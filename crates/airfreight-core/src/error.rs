@@ -1,5 +1,6 @@
 //! What a caller should do next, whatever went wrong below.
 
+use std::error::Error;
 use std::fmt;
 
 /// What the caller should do next. A new kind is earned when a caller would act differently, and needs an ADR.
@@ -48,4 +49,17 @@ impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// An error and its causes on one line, as logs and exceptions show them.
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }

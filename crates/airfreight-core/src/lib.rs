@@ -5,6 +5,6 @@ pub mod format;
 mod id;
 mod reference;
 
-pub use error::ErrorKind;
+pub use error::{ErrorKind, chain};
 pub use id::{InvalidName, ObjectId, ObjectName};
 pub use reference::{ReferenceError, key_fingerprint, sign_reference, verify_reference};

@@ -1,8 +1,6 @@
 //! Errors of the core as the classes of `airfreight.errors`.
 
-use std::error::Error;
-
-use airfreight_core::ErrorKind;
+use airfreight_core::{ErrorKind, chain};
 use airfreight_store::StoreError;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
@@ -41,15 +39,4 @@ pub(crate) fn new(py: Python<'_>, kind: ErrorKind, message: &str, hint: Option<&
         Ok(class) => PyErr::from_type(class, (message.to_owned(), hint.map(str::to_owned))),
         Err(error) => error,
     }
-}
-
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -2,13 +2,13 @@
 
 #![allow(clippy::needless_pass_by_value, reason = "what Python passes is owned here")]
 
-use airfreight_core::ReferenceError;
+use airfreight_core::{ReferenceError, chain};
 use pyo3::prelude::*;
 
 use crate::error;
 
 fn raise(py: Python<'_>, error: &ReferenceError) -> PyErr {
-    error::new(py, error.kind(), &error::chain(error), error.hint())
+    error::new(py, error.kind(), &chain(error), error.hint())
 }
 
 #[pyfunction]

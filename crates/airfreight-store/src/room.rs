@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use airfreight_core::ObjectName;
+use airfreight_core::{ObjectName, chain};
 use rustix::fs::{self, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -232,18 +232,6 @@ fn holders(inodes: &BTreeSet<u64>) -> String {
     let more = if pids.len() > NAMED_MAX { ", …" } else { "" };
     let pids: Vec<String> = pids.iter().take(NAMED_MAX).map(i64::to_string).collect();
     format!(" (processes {}{more})", pids.join(", "))
-}
-
-/// An error with its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 impl Inner {

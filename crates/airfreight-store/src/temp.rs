@@ -3,8 +3,10 @@
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::thread::available_parallelism;
 
-use rustix::fs::{self, AtFlags, FallocateFlags, FlockOperation, OFlags};
+use rustix::fs::{self, AtFlags, FallocateFlags, FlockOperation, OFlags, Timestamps};
+use rustix::io::Errno;
 use rustix::process::{Pid, getpid};
 
 use crate::crash::crash_point;
@@ -17,6 +19,7 @@ use crate::tier::{SEALED, Tier, TierKind, footprint};
 
 /// Copies from this length on are shared between threads: below, starting one costs more than it saves.
 const PARALLEL_BYTES_MIN: u64 = 16 << 20;
+const PAGE_BYTES: u64 = 4096;
 /// More threads than this don't make memory faster.
 const COPY_THREADS_MAX: usize = 4;
 /// A recycled file may be longer than its object by this part of it before the rest is given back.
@@ -68,7 +71,7 @@ fn write_pieces(fd: BorrowedFd<'_>, pieces: &[Piece<'_>]) -> rustix::io::Result<
         while rest.iter().any(|slice| !slice.is_empty()) {
             let written = rustix::io::retry_on_intr(|| rustix::io::pwritev(fd, rest, offset))?;
             if written == 0 {
-                return Err(rustix::io::Errno::NOSPC);
+                return Err(Errno::NOSPC);
             }
             offset += written as u64;
             IoSlice::advance_slices(&mut rest, written);
@@ -174,7 +177,7 @@ impl Temp {
         self.store.tier(self.kind)
     }
 
-    fn error(&self, action: &'static str) -> impl FnOnce(rustix::io::Errno) -> StoreError + use<'_> {
+    fn error(&self, action: &'static str) -> impl FnOnce(Errno) -> StoreError + use<'_> {
         move |errno| match self.tier() {
             Ok(tier) => tier.io(action, tier.path.join("tmp").join(&self.name))(errno),
             Err(error) => error,
@@ -206,48 +209,48 @@ impl Temp {
         Ok(())
     }
 
-    /// Writes the pieces where they belong, by the cheaper way for each part of the file.
+    /// Writes the pieces where they belong.
+    ///
+    /// `pwrite` makes fresh pages without a fault each and without zeroing what it overwrites, and is the fastest way
+    /// into resident ones for a single thread. Two can't write one file at a time, so the others copy their shares
+    /// through populated mappings, which takes no lock of the file.
     pub(crate) fn write(&self, pieces: &[Piece<'_>]) -> Result<()> {
-        let page = 4096;
-        let mapped = self.resident_bytes / page * page;
-        if mapped > 0 {
-            self.copy_mapped(pieces, mapped)?;
+        let resident = self.resident_bytes / PAGE_BYTES * PAGE_BYTES;
+        let threads = match resident {
+            PARALLEL_BYTES_MIN.. => available_parallelism().map_or(1, usize::from).min(COPY_THREADS_MAX) as u64,
+            _ => 1,
+        };
+        let share = (resident / threads).next_multiple_of(PAGE_BYTES);
+        let copied = std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads)
+                .map(|thread| (thread * share, ((thread + 1) * share).min(resident)))
+                .filter(|(start, end)| start < end)
+                .map(|(start, end)| scope.spawn(move || self.copy_window(pieces, start, end)))
+                .collect();
+            let own = self.write_range(pieces, 0, share);
+            others.into_iter().map(|thread| thread.join().unwrap_or(Err(Errno::IO))).fold(own, Result::and)
+        });
+        copied.map_err(self.error("write"))?;
+        if resident > 0 {
             crash_point("recycle.copied");
         }
-        let rest: Vec<Piece<'_>> = pieces.iter().filter_map(|piece| part(piece, mapped, u64::MAX)).collect();
         crash_point("write.half");
-        // Fresh pages: `pwrite` makes them without a fault each and without zeroing what it overwrites.
-        write_pieces(self.fd.as_fd(), &rest).map_err(self.error("write"))
+        self.write_range(pieces, resident, u64::MAX).map_err(self.error("write"))
     }
 
-    /// Resident pages: a populated mapping leaves nothing to do but the copy, which threads can share.
-    fn copy_mapped(&self, pieces: &[Piece<'_>], end: u64) -> Result<()> {
-        let threads = if end >= PARALLEL_BYTES_MIN {
-            std::thread::available_parallelism().map_or(1, usize::from).min(COPY_THREADS_MAX)
-        } else {
-            1
-        };
-        let share = (end / threads as u64).next_multiple_of(4096).max(4096);
-        let copy = |start: u64| self.copy_window(pieces, start, (start + share).min(end));
-        let mut starts = (0..threads as u64).map(|thread| thread * share).filter(|&start| start < end);
-        let first = starts.next();
-        let results: Vec<rustix::io::Result<()>> = std::thread::scope(|scope| {
-            let others: Vec<_> = starts.map(|start| scope.spawn(move || copy(start))).collect();
-            let mut results: Vec<_> = first.map(copy).into_iter().collect();
-            results.extend(others.into_iter().map(|thread| thread.join().unwrap_or(Err(rustix::io::Errno::IO))));
-            results
-        });
-        results.into_iter().collect::<rustix::io::Result<()>>().map_err(self.error("map"))
+    fn write_range(&self, pieces: &[Piece<'_>], start: u64, end: u64) -> rustix::io::Result<()> {
+        let parts: Vec<Piece<'_>> = pieces.iter().filter_map(|piece| part(piece, start, end)).collect();
+        write_pieces(self.fd.as_fd(), &parts)
     }
 
     fn copy_window(&self, pieces: &[Piece<'_>], start: u64, end: u64) -> rustix::io::Result<()> {
-        let len = usize::try_from(end - start).map_err(|_| rustix::io::Errno::FBIG)?;
+        let len = usize::try_from(end - start).map_err(|_| Errno::FBIG)?;
         let mapping = Mapping::populated(self.fd.as_fd(), start, len)?;
         let first = pieces.partition_point(|piece| piece.offset + piece.bytes.len() as u64 <= start);
         let reached = pieces[first..].iter().take_while(|piece| piece.offset < end);
         // Empty pieces lie between others and are no end.
         for piece in reached.filter_map(|piece| part(piece, start, end)) {
-            let offset = usize::try_from(piece.offset - start).map_err(|_| rustix::io::Errno::FBIG)?;
+            let offset = usize::try_from(piece.offset - start).map_err(|_| Errno::FBIG)?;
             mapping.copy_from(offset, piece.bytes);
         }
         Ok(())
@@ -259,7 +262,7 @@ impl Temp {
             return Ok(());
         }
         match fs::fallocate(&self.fd, FallocateFlags::empty(), start, end - start) {
-            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+            Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
             Err(errno) => Err(self.error("allocate")(errno)),
         }
     }
@@ -269,6 +272,10 @@ impl Temp {
         if self.resident_bytes > 0 {
             // A recycled file was made writable when it left; a fresh one is sealed from its first moment.
             fs::fchmod(&self.fd, SEALED).map_err(self.error("seal"))?;
+            // Its last use was that of the object before, which may be why that one went.
+            let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+            let times = Timestamps { last_access: now, last_modification: now };
+            fs::futimens(&self.fd, &times).map_err(self.error("date"))?;
         }
         crash_point("write.done");
         self.tier()?.publish(&self.name, name)?;

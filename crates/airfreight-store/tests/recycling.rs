@@ -44,3 +44,18 @@ fn empty_parts_between_others_do_not_end_the_copy() {
         store.delete(name).unwrap();
     }
 }
+
+#[test]
+fn an_object_does_not_inherit_the_age_of_the_one_before() {
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let store = store(&folder);
+    let former = store.create().unwrap().seal(&[&vec![1; 1 << 20]], "{}").unwrap();
+    let segment = inode(&store, former);
+    store.expire(former, 0.0).unwrap();
+    assert_eq!(store.collect().unwrap().expired, 1);
+
+    let name = store.create().unwrap().seal(&[&vec![2; 1 << 20]], "{}").unwrap();
+    assert_eq!(inode(&store, name), segment, "the file was reused");
+    assert_eq!(store.collect().unwrap().expired, 0);
+    assert!(store.contains(name));
+}
