@@ -163,8 +163,9 @@ def for_template(value: Any, size: str) -> Any:
         return value
     brief = kind(value)
     brief.text = (
-        f"<{type(value).__name__} of {len(value)} elements, {size}: too long to print; use it in a Python task, or "
-        f"print all of it with a filter such as tojson>"
+        # No character in it means anything to a shell, for which the text may be.
+        f"[{type(value).__name__} of {len(value)} elements, {size}, too long to print. Use it in a Python task, or "
+        f"print all of it with a filter such as tojson]"
     )
     return brief
 

@@ -56,8 +56,14 @@ class Process:
     @cached_property
     def keys(self) -> tuple[bytes, ...]:
         """The keys that sign references here."""
-        from airfreight.keys import load_keys
+        from airfreight.keys import default_path, load_keys
 
+        if self.settings.secret_key is None and runs_in_a_pod_of_its_own() and not default_path().exists():
+            raise InvalidError(
+                f"under the KubernetesExecutor every task would make a secret key of its own in {default_path()}: no "
+                f"other task could verify what this one returns",
+                "set [airfreight] secret_key for all pods alike, for example from a Kubernetes Secret",
+            )
         return load_keys(self.settings)
 
     @cached_property
@@ -96,12 +102,12 @@ class Process:
 
         :raises InvalidError: the task is the only one in its pod and nobody said that the store is shared.
         """
-        if self.settings.shared_store or os.environ.get("AIRFLOW_IS_K8S_EXECUTOR_POD", "").lower() not in ("true", "1"):
+        if self.settings.shared_store or not runs_in_a_pod_of_its_own():
             return
         raise InvalidError(
             "under the KubernetesExecutor this task's store ends with its pod: no other task could read the value",
             "mount a hostPath volume at [airfreight] store_path into every pod of a node and set shared_store = True; "
-            "or run an agent on every node; or checkpoint values to a bucket before the task ends",
+            "or, with a later release, run an agent on every node or checkpoint values to a bucket",
         )
 
     def begin(self, task_instance: Any) -> None:
@@ -132,6 +138,11 @@ class Process:
             self.store.sweep(_SWEEP_LIMIT)
         except Exception:
             log.warning("could not remove expired objects from the store", exc_info=True)
+
+
+def runs_in_a_pod_of_its_own() -> bool:
+    """Whether Airflow's KubernetesExecutor made a pod for this task, with a file system that ends with it."""
+    return os.environ.get("AIRFLOW_IS_K8S_EXECUTOR_POD", "").lower() in ("true", "1")
 
 
 _current: Process | None = None

@@ -204,7 +204,7 @@ SETTINGS: tuple[Setting, ...] = (
         parse_size,
         _A_SIZE,
         "The most that warm segments may take: files of deleted objects that are kept because writing into them is "
-        "two to three times as fast as into new memory. Part of capacity_bytes. 0 keeps none.",
+        "faster than into new memory. Part of capacity_bytes. 0 keeps none.",
         "2 GiB",
         default_text="a quarter of capacity_bytes",
     ),

@@ -257,6 +257,7 @@ def test_kubernetes_pods_keep_only_what_fits_the_row(
     configure: Callable[..., Process], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW_IS_K8S_EXECUTOR_POD", "True")
+    configure(secret_key="the same in every pod of the cluster")
     assert deserialize(serialize({1, 2})) == {1, 2}
     with pytest.raises(InvalidError, match="KubernetesExecutor") as caught:
         serialize(np.zeros(50_000))
@@ -264,6 +265,17 @@ def test_kubernetes_pods_keep_only_what_fits_the_row(
         assert way_out in (caught.value.hint or "")
     configure(shared_store=True)
     assert deserialize(serialize(np.ones(50_000))).sum() == 50_000
+
+
+def test_a_pod_makes_no_key_that_no_other_has(
+    configure: Callable[..., Process], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AIRFLOW_IS_K8S_EXECUTOR_POD", "True")
+    with pytest.raises(InvalidError, match="a secret key of its own") as caught:
+        serialize({1, 2})
+    assert "secret_key" in (caught.value.hint or "")
+    assert not list(tmp_path.glob("*.key"))
+    assert serialize([1, 2]) == [1, 2]
 
 
 def test_what_cannot_be_stored_names_the_task(here: Process) -> None:

@@ -161,15 +161,24 @@ fn ask(
         }
     }
     let mut fates = HashMap::new();
+    let mut refused = None;
     for (dag_id, (owners, oldest)) in dags {
         let since = oldest.checked_sub(LAST_WORDS).unwrap_or(Timestamp::MIN);
         match airflow.fates(dag_id, &owners, Window { since, ended_before }) {
             Ok(known) => fates.extend(known),
             Err(error) if error.is_final() => return (fates, Some(error)),
-            Err(error) => doubts.push(Doubt { dag_id: dag_id.to_owned(), error: error.to_string() }),
+            Err(error) => {
+                doubts.push(Doubt { dag_id: dag_id.to_owned(), error: error.to_string() });
+                refused = refused.or_else(|| (error.kind() == ErrorKind::Denied).then_some(error));
+            }
         }
     }
-    (fates, None)
+    // One DAG may be hidden from the token's user. If all of them are, it is the token, and cron must hear of it.
+    (fates, refused.filter(|_| fates_are_unknown(&fates)))
+}
+
+fn fates_are_unknown(fates: &HashMap<Owner, Fate>) -> bool {
+    fates.values().all(|fate| *fate == Fate::Unknown)
 }
 
 struct Rules {
