@@ -11,6 +11,7 @@ from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from airfreight import codec
@@ -117,6 +118,16 @@ def test_an_exception_is_read_by_another_process(store: Store, orders: ModuleTyp
     name = codec.put(store, orders.OrderError(orders.Order(3))).name
     done = read_elsewhere(store, f"repr(codec.get(store, {name!r}))", bundle)
     assert done.stdout == "OrderError('bad 3')\n", done.stderr
+
+
+def test_long_buffers_in_the_stream_are_no_frames(orders: ModuleType) -> None:
+    """In a task, a DAG file is always loaded; so this is how every value there is pickled."""
+    array = np.arange(20_000)
+    data = codec.dumps([array, orders.Order(4)], 1 << 20)
+    assert data is not None
+    back, order = codec.loads(data)
+    assert (back == array).all()
+    assert order.number == 4
 
 
 def test_two_dag_files_in_one_value(store: Store, orders: ModuleType, bundle: Path) -> None:

@@ -55,7 +55,8 @@ class Sink:
             self._gaps.append((self.position, self.buffers))
             self.buffers += 1
             return length
-        if self._dag_files is not None and length < _GAP_BYTES_MIN:
+        # A long buffer that stays in the stream comes as it is; names are in frames, which are bytes.
+        if self._dag_files is not None and type(data) is bytes and length < _GAP_BYTES_MIN:
             dagfile.mentioned(data, self._dag_files)
         self._write(data)
         self.position += length

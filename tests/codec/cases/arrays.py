@@ -151,6 +151,7 @@ CASES: dict[str, Any] = {
     "masked strided": lambda: _masked()[::2],
     "masked records": lambda: np.ma.array(_records(), mask=False),
     "masked constant": lambda: np.ma.masked,
+    "empty big-endian dates": lambda: np.array([], dtype=">M8[Y]"),
     "matrix": lambda: np.matrix(np.arange(400.0).reshape(20, 20)),
     "memmap": _memmap,
     "chararray": lambda: np.char.array(["abc", "de"] * 300),

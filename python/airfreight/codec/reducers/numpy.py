@@ -48,6 +48,9 @@ def reduce_array(array: Any) -> Any:
         return _reduce_objects(array)
     if kind == "T":
         return _reduce_strings(array)
+    if kind in "mM" and array.size == 0:
+        # NumPy's own pickle forgets the byte order of dates.
+        return _rebuild_empty, (dtype, array.shape)
     if dtype.hasobject or dtype.itemsize == 0 or array.size == 0:
         return array.__reduce_ex__(5)
     return _rebuild, (*_memory(array), None, None)
@@ -95,6 +98,13 @@ def _rebuild(
     if attributes:
         array.__dict__.update(attributes)
     return array
+
+
+def _rebuild_empty(dtype: Any, shape: tuple[int, ...]) -> Any:
+    """Part of the object format."""
+    import numpy as np
+
+    return np.empty(shape, dtype)
 
 
 def reduce_subclass(array: Any) -> Any:
