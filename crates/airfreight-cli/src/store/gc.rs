@@ -174,11 +174,8 @@ fn ask(
         }
     }
     // One DAG may be hidden from the token's user. If all of them are, it is the token, and cron must hear of it.
-    (fates, refused.filter(|_| fates_are_unknown(&fates)))
-}
-
-fn fates_are_unknown(fates: &HashMap<Owner, Fate>) -> bool {
-    fates.values().all(|fate| *fate == Fate::Unknown)
+    let is_blind = fates.values().all(|fate| *fate == Fate::Unknown);
+    (fates, refused.filter(|_| is_blind))
 }
 
 struct Rules {
