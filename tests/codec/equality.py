@@ -343,7 +343,7 @@ def _booster(comparison: Comparison, actual: Any, expected: Any, path: str) -> N
 
 def _anything(comparison: Comparison, actual: Any, expected: Any, path: str) -> None:
     attributes = _attributes(expected)
-    if attributes and type(expected).__module__ != "pathlib":
+    if attributes and type(expected).__module__.partition(".")[0] != "pathlib":
         comparison.compare(_attributes(actual), attributes, f"{path}.__dict__")
         return
     if type(expected).__repr__ is not object.__repr__:
