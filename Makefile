@@ -42,9 +42,11 @@ help: ## these lines
 
 setup: $(STAMPS)/venv ## .venv with Airflow and every tool, as locked in requirements/
 
+ray: .venvs/ray/.installed ## .venvs/ray: the Ray that tests and demo talk to, which airfreight itself never needs
+
 build: $(STAMPS)/installed ## setup, and airfreight itself (a release wheel) installed into .venv
 
-test: build ## every Rust test and every Python test, the latter through a real Airflow
+test: build ray ## every Rust test and every Python test, the latter through a real Airflow and a real Ray
 	@$(MAKE) test-rust test-python
 
 demo: build ## the `flights` DAG on a real Airflow, on real data
@@ -104,6 +106,9 @@ lock: $(STAMPS)/venv ## resolve requirements/*.txt anew from pyproject.toml; UPG
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet $(if $(UPGRADE),--upgrade) \
 	  --group dev --group extra --constraint requirements/dev.txt \
 	  --universal --generate-hashes --python-version 3.11 --output-file requirements/extra.txt
+	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet $(if $(UPGRADE),--upgrade) \
+	  --group ray --constraint requirements/dev.txt \
+	  --universal --generate-hashes --python-version 3.11 --output-file requirements/ray.txt
 
 ## Slow
 
@@ -161,11 +166,17 @@ $(STAMPS)/installed: dist/.built
 	@$(STEP) "install airfreight" $(BIN)/uv pip install --python $(BIN)/python --no-deps --reinstall --compile-bytecode dist/airfreight-*.whl
 	@touch $@
 
+# Without byte code every process of a Ray cluster would import for a second longer, and each job is three of them.
+.venvs/ray/.installed: requirements/ray.txt $(STAMPS)/python
+	@$(STEP) "Ray's virtual environment" $(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(@D)
+	@$(STEP) "Ray" $(BIN)/uv pip install --python $(@D)/bin/python --require-hashes --compile-bytecode --requirement requirements/ray.txt
+	@touch $@
+
 $(TOOLS)/cargo-deny:
 	@$(STEP) "cargo-deny" cargo install --quiet --locked --root target/tools cargo-deny@$(CARGO_DENY_VERSION)
 
 $(TOOLS)/cargo-fuzz:
 	@$(STEP) "cargo-fuzz" cargo install --quiet --locked --root target/tools cargo-fuzz@$(CARGO_FUZZ_VERSION)
 
-.PHONY: help setup build test demo lint format clean distclean test-rust test-python layers deny wheel docs lock \
+.PHONY: help setup ray build test demo lint format clean distclean test-rust test-python layers deny wheel docs lock \
         test-crash soak proof fuzz bench test-extra test-pandas2 test-matrix
