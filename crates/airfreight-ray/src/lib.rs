@@ -19,14 +19,17 @@
 mod address;
 mod client;
 mod cluster;
+mod cursor;
 mod error;
 mod job;
 mod logs;
 mod settings;
 mod submission;
+mod tail;
 
 pub use client::{Client, Stopped, Submitted};
 pub use cluster::{Cluster, RayVersion};
+pub use cursor::{Cursor, NoCursor};
 pub use error::{RayError, Sent};
 pub use job::{Job, JobStatus};
 pub use logs::{Lines, LogStream};
