@@ -1,9 +1,10 @@
-"""What Airflow reads to know this provider: its configuration and its commands."""
+"""What Airflow reads to know this provider: its configuration, its commands and its connections."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from airfreight.ray import form
 from airfreight.settings import SECTION, SETTINGS, Setting
 
 
@@ -12,7 +13,9 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airfreight",
         "name": "Airfreight",
-        "description": "Values of any size between tasks, through shared memory.",
+        "description": "Values of any size between tasks, through shared memory; and work on Ray, without Ray.",
+        "connection-types": [form.declaration()],
+        "extra-links": ["airfreight.ray.links.RayJobLink"],
         "cli": ["airfreight.cli.get_airfreight_cli_commands"],
         "config": {
             SECTION: {

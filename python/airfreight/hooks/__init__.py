@@ -1,0 +1,1 @@
+"""Connections to what Airfreight can run work on."""

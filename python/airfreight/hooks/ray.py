@@ -1,0 +1,243 @@
+"""The hook for Ray clusters: what an Airflow connection of the type ``ray`` gives."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NoReturn
+
+try:
+    from airflow.sdk import BaseHook
+except ImportError:  # Airflow 3.0
+    from airflow.hooks.base import BaseHook  # type: ignore[attr-defined,no-redef,unused-ignore]
+
+from airfreight.errors import AirfreightError, InvalidError
+from airfreight.ray import connection as connections
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from airfreight._remote import RayClient
+    from airfreight.ray.connection import RayConnection
+
+#: Said wherever a cluster would have to be made.
+NO_CLUSTERS = "this release does not create or delete Ray clusters on Kubernetes"
+NO_CLUSTERS_HINT = (
+    "point the connection's address at the dashboard of a cluster that runs already, and leave ray_cluster_yaml away"
+)
+
+
+class RayHook(BaseHook):
+    """
+    Reaches a Ray cluster through the Jobs API of its dashboard; Ray need not be installed here.
+
+    The connection's fields are in the connection reference of Airfreight's documentation. Where it has no address, the
+    environment variables ``RAY_ADDRESS`` and ``RAY_URL`` have a say.
+
+    :param conn_id: the Airflow connection, of the type ``ray``.
+    """
+
+    conn_name_attr = "conn_id"
+    default_conn_name = "ray_default"
+    conn_type = "ray"
+    hook_name = "Ray"
+
+    def __init__(self, conn_id: str = default_conn_name, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.conn_id = conn_id
+
+    @classmethod
+    async def acreate(cls, conn_id: str = default_conn_name) -> RayHook:
+        """A hook that has read its connection without blocking; for triggers (Airflow 3.1 and later)."""
+        from airfreight.ray import supervisor
+
+        found: Any = None
+        try:
+            found = await cls.aget_connection(conn_id)
+        except Exception as error:  # noqa: BLE001 - its class differs between versions
+            _environment_instead(conn_id, error)
+        hook = cls(conn_id)
+        # Fills the cached property.
+        hook.connection = connections.read(found, conn_id)
+        await supervisor.mask(hook.connection.secrets())
+        return hook
+
+    @cached_property
+    def connection(self) -> RayConnection:
+        """
+        What the Airflow connection says.
+
+        :raises InvalidError: a field has no meaning.
+        """
+        found: Any = None
+        try:
+            found = self.get_connection(self.conn_id)
+        except Exception as error:  # noqa: BLE001 - its class differs between versions
+            _environment_instead(self.conn_id, error)
+        connection = connections.read(found, self.conn_id)
+        connections.mask(connection)
+        return connection
+
+    @property
+    def address(self) -> str:
+        """Where the dashboard is; empty where neither connection nor environment says so."""
+        return self.connection.address
+
+    def get_conn(self) -> RayClient:
+        """A client of the cluster."""
+        return self.ray_client()
+
+    def ray_client(self, dashboard_url: str | None = None) -> RayClient:
+        """
+        A client of the cluster.
+
+        :param dashboard_url: another dashboard than the connection's, with the same credentials.
+        """
+        return self.connection.client(dashboard_url)
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Ask the cluster who it is; Airflow's test button."""
+        try:
+            client = self.ray_client()
+            cluster = client.cluster()
+            # The version is told to anybody: whether the token is good shows with the jobs.
+            client.job("airfreight-connection-test")
+        except AirfreightError as error:
+            return False, " ".join(str(error).split())
+        python = f" on Python {cluster['python_version']}" if cluster.get("python_version") else ""
+        return True, f"Ray {cluster['ray_version']}{python} answers at {client.address}"
+
+    # The names by which astronomer's provider offers the Jobs API.
+
+    def submit_ray_job(
+        self, dashboard_url: str | None, entrypoint: str, runtime_env: dict[str, Any] | None = None, **job_config: Any
+    ) -> str:
+        """
+        Submit a job and don't wait for it. :class:`~airfreight.operators.ray.SubmitRayJob` also keeps it from running
+        twice.
+
+        :param dashboard_url: where, unless the connection says.
+        :param job_config: more of Ray's ``submit_job``: ``submission_id``, ``metadata``, ``entrypoint_num_cpus``, ….
+        :returns: the job's submission id.
+        """
+        from uuid import uuid4
+
+        client = self.ray_client(dashboard_url)
+        submission = {key: value for key, value in job_config.items() if value is not None}
+        if job_id := submission.pop("job_id", None):
+            submission.setdefault("submission_id", job_id)
+        submission.setdefault("submission_id", f"raysubmit_{uuid4().hex[:16]}")
+        submission["entrypoint"] = entrypoint
+        submission["metadata"] = {**self.connection.metadata, **submission.get("metadata", {})}
+        if runtime_env:
+            submission["runtime_env"] = client.resolve_runtime_env(runtime_env)
+        client.submit(submission)
+        return str(submission["submission_id"])
+
+    def stop_ray_job(self, dashboard_url: str | None, job_id: str) -> bool:
+        """Ask Ray to stop a job; ``False`` when it was over already."""
+        return self.ray_client(dashboard_url).stop(job_id)
+
+    def delete_ray_job(self, dashboard_url: str | None, job_id: str) -> bool:
+        """Make Ray forget a job that is over."""
+        return self.ray_client(dashboard_url).delete(job_id)
+
+    def get_ray_job_status(self, dashboard_url: str | None, job_id: str) -> str:
+        """
+        PENDING, RUNNING, STOPPED, SUCCEEDED or FAILED.
+
+        :raises ObjectNotFoundError: Ray doesn't know the job.
+        """
+        job = self.ray_client(dashboard_url).job(job_id)
+        if job is None:
+            from airfreight.errors import ObjectNotFoundError
+
+            raise ObjectNotFoundError(f"Ray knows no job {job_id}")
+        return str(job["status"])
+
+    def get_ray_job_logs(self, dashboard_url: str | None, job_id: str) -> str:
+        """The whole log of a job."""
+        return self.ray_client(dashboard_url).logs(job_id)
+
+    async def get_ray_tail_logs(self, dashboard_url: str | None, job_id: str) -> AsyncIterator[str]:
+        """The log of a job as it grows, some lines at a time, until the job is over."""
+        with self.ray_client(dashboard_url).watch(job_id) as watch:
+            while (event := await watch.anext())["event"] not in ("ended", "gone"):
+                if event["event"] == "lines":
+                    yield "".join(f"{line}\n" for line in event["lines"])
+
+    def load_yaml_content(self, path_or_link: str) -> Any:
+        """
+        Read YAML.
+
+        :param path_or_link: a file, or an ``http://`` or ``https://`` URL.
+        """
+        import yaml  # type: ignore[import-untyped]
+
+        if path_or_link.startswith(("http://", "https://")):
+            from urllib.request import urlopen
+
+            with urlopen(path_or_link, timeout=connections.TIMEOUT) as response:  # noqa: S310 - the scheme was checked
+                return yaml.safe_load(response.read())
+        with open(path_or_link, encoding="utf-8") as file:  # noqa: PTH123 - a text, as the interface has it
+            return yaml.safe_load(file)
+
+    def setup_ray_cluster(self, *_: Any, **__: Any) -> NoReturn:
+        """
+        Not in this release.
+
+        :raises InvalidError: always.
+        """
+        raise InvalidError(NO_CLUSTERS, NO_CLUSTERS_HINT)
+
+    def delete_ray_cluster(self, *_: Any, **__: Any) -> NoReturn:
+        """
+        Not in this release.
+
+        :raises InvalidError: always.
+        """
+        raise InvalidError(NO_CLUSTERS, NO_CLUSTERS_HINT)
+
+    # Airflow 3.0 and 3.1 take the form from here, later ones from the provider info.
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Which of the standard fields the connection form shows, and under which names."""
+        from airfreight.ray.form import HIDDEN, LABELS, PLACEHOLDERS
+
+        return {"hidden_fields": HIDDEN, "relabeling": LABELS, "placeholders": PLACEHOLDERS}
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """The connection form's own fields."""
+        from flask_appbuilder.fieldwidgets import (  # type: ignore[import-not-found,unused-ignore]
+            BS3PasswordFieldWidget,
+            BS3TextFieldWidget,
+        )
+        from wtforms import (  # type: ignore[import-not-found,import-untyped,unused-ignore]
+            BooleanField,
+            PasswordField,
+            StringField,
+        )
+
+        from airfreight.ray.form import FIELDS
+
+        widgets: dict[str, Any] = {}
+        for each in FIELDS:
+            if each.type == "boolean":
+                widgets[each.name] = BooleanField(each.label, default=each.default, description=each.description)
+            elif each.secret:
+                widgets[each.name] = PasswordField(
+                    each.label, widget=BS3PasswordFieldWidget(), description=each.description
+                )
+            else:
+                widgets[each.name] = StringField(each.label, widget=BS3TextFieldWidget(), description=each.description)
+        return widgets
+
+
+def _environment_instead(conn_id: str, error: Exception) -> None:
+    """Let the environment alone say where Ray is, if it does and the connection simply isn't there."""
+    import os
+
+    if conn_id == RayHook.default_conn_name and (os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_URL")):
+        return
+    raise error

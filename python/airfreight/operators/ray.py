@@ -1,0 +1,552 @@
+"""Operators that run jobs on Ray clusters."""
+
+from __future__ import annotations
+
+import json
+import time
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+from airflow.sdk import BaseOperator
+
+from airfreight.errors import ConflictError, InvalidError, ObjectLostError, ObjectNotFoundError
+from airfreight.ray import versions
+from airfreight.ray.job import LIVE_STATUSES, RayJobFailedError, moment
+from airfreight.ray.links import URL_KEY, RayJobLink
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow.sdk import Context
+
+    from airfreight._remote import RayClient
+    from airfreight.hooks.ray import RayHook
+    from airfreight.ray.attempt import Attempt
+
+#: A trigger that fires at once can overtake the scheduler's note of the deferral, which then fails the task; so the
+#: worker waits so long for short jobs itself.
+_BRIEF_WAIT_SECONDS = 5.0
+
+#: How long a job of a cleared attempt may take to stop before its successor gives up.
+_STOP_SECONDS = 60.0
+
+
+class SubmitRayJob(BaseOperator):
+    """
+    Runs a job on a Ray cluster and waits for it, without Ray on the worker.
+
+    There is exactly one job per attempt: an attempt whose worker has vanished leaves a job that the next attempt takes
+    over; a retry after a failure submits a new one; clearing the task stops the old one first.
+
+    The task returns the job's id and pushes the XComs ``ray_job_id``, ``ray_job_url``, ``ray_job_status``,
+    ``ray_job_start`` and ``ray_job_end`` (ISO 8601, UTC).
+
+    :param conn_id: the Airflow connection, of the type ``ray``.
+    :param entrypoint: the shell command that Ray runs.
+    :param runtime_env: Ray's runtime environment. Local directories and zips in ``working_dir`` and ``py_modules`` are
+        uploaded; relative ones start from the DAG file's folder.
+    :param num_cpus: CPUs for the entry point; by default what the connection says, else 0.
+    :param num_gpus: GPUs for the entry point, likewise.
+    :param memory: bytes for the entry point, likewise.
+    :param resources: custom resources for the entry point, likewise.
+    :param ray_cluster_yaml: a cluster to create; refused by this release.
+    :param kuberay_version: only for creating clusters.
+    :param update_if_exists: only for creating clusters.
+    :param gpu_device_plugin_yaml: only for creating clusters.
+    :param fetch_logs: copy the job's log into the task's log while it grows.
+    :param wait_for_completion: ``False`` submits the job and leaves it running.
+    :param job_timeout_seconds: the job is stopped and the task fails after so many seconds; 0 for never.
+    :param poll_interval: taken for the sake of DAGs written for astronomer's provider; how often Ray is asked follows
+        from how many jobs are watched.
+    :param xcom_task_key: ``task.key``, or the ``key`` of an XCom of this task, with the URL of another dashboard than
+        the connection's.
+    :param submission_id: the job's id in Ray instead of one made from the names of DAG and task. From the second
+        attempt on, its number is added.
+    :param metadata: texts that Ray keeps with the job, on top of DAG, run, task and attempt.
+    :param label_selector: labels of the Ray nodes on which the entry point may run (Ray 2.54 and later).
+    :param entrypoint_num_cpus: Ray's own name of ``num_cpus``; likewise the other three.
+    :param on_kill: ``stop`` the job when a user kills the task or its time is over, or ``leave`` it.
+    :param deferrable: wait in the triggerer; by default as ``[operators] default_deferrable`` says. Airflow 3.0 always
+        waits in the worker.
+    :param working_dir: short for ``runtime_env={"working_dir": …}``.
+    """
+
+    template_fields: Sequence[str] = (
+        "conn_id",
+        "entrypoint",
+        "runtime_env",
+        "num_cpus",
+        "num_gpus",
+        "memory",
+        "ray_resources",
+        "xcom_task_key",
+        "ray_cluster_yaml",
+        "job_timeout_seconds",
+        "submission_id",
+        "metadata",
+        "label_selector",
+        "working_dir",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        "entrypoint": "bash",
+        "runtime_env": "json",
+        "ray_resources": "json",
+        "metadata": "json",
+        "label_selector": "json",
+    }
+    operator_extra_links = (RayJobLink(),)
+    ui_color = "#d5e8f8"
+
+    def __init__(
+        self,
+        *,
+        entrypoint: str,
+        conn_id: str = "ray_default",
+        runtime_env: dict[str, Any] | str | None = None,
+        num_cpus: float | str | None = None,
+        num_gpus: float | str | None = None,
+        memory: float | str | None = None,
+        resources: dict[str, Any] | str | None = None,
+        ray_cluster_yaml: str | None = None,
+        kuberay_version: str = "1.0.0",
+        update_if_exists: bool = True,
+        gpu_device_plugin_yaml: str = "",
+        fetch_logs: bool = True,
+        wait_for_completion: bool = True,
+        job_timeout_seconds: float | str = 600,
+        poll_interval: float = 60,
+        xcom_task_key: str | None = None,
+        submission_id: str | None = None,
+        metadata: dict[str, str] | str | None = None,
+        label_selector: dict[str, str] | str | None = None,
+        entrypoint_num_cpus: float | str | None = None,
+        entrypoint_num_gpus: float | str | None = None,
+        entrypoint_memory: float | str | None = None,
+        entrypoint_resources: dict[str, Any] | str | None = None,
+        on_kill: str = "stop",
+        deferrable: bool | None = None,
+        working_dir: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if on_kill not in ("stop", "leave"):
+            raise InvalidError(f"on_kill={on_kill!r} is neither 'stop' nor 'leave'")
+        self.conn_id = conn_id
+        self.entrypoint = entrypoint
+        self.runtime_env = runtime_env
+        self.num_cpus = num_cpus if entrypoint_num_cpus is None else entrypoint_num_cpus
+        self.num_gpus = num_gpus if entrypoint_num_gpus is None else entrypoint_num_gpus
+        self.memory = memory if entrypoint_memory is None else entrypoint_memory
+        # `resources` of an operator is something of Airflow's own.
+        self.ray_resources = resources if entrypoint_resources is None else entrypoint_resources
+        self.ray_cluster_yaml = ray_cluster_yaml
+        self.kuberay_version = kuberay_version
+        self.update_if_exists = update_if_exists
+        self.gpu_device_plugin_yaml = gpu_device_plugin_yaml
+        self.fetch_logs = fetch_logs
+        self.wait_for_completion = wait_for_completion
+        self.job_timeout_seconds = job_timeout_seconds
+        self.poll_interval = poll_interval
+        self.xcom_task_key = xcom_task_key
+        self.submission_id = submission_id
+        self.metadata = metadata
+        self.label_selector = label_selector
+        self.kill_action = on_kill
+        self.deferrable = versions.default_deferrable() if deferrable is None else deferrable
+        self.working_dir = working_dir
+        #: The dashboard that ``xcom_task_key`` names.
+        self.dashboard_url: str | None = None
+        #: The job of this attempt, as soon as Ray may know it.
+        self.job_id = ""
+        #: Its page in the Ray dashboard.
+        self.job_url = ""
+        self._killed = False
+
+    @cached_property
+    def hook(self) -> RayHook:
+        """The connection."""
+        from airfreight.hooks.ray import RayHook
+
+        return RayHook(self.conn_id)
+
+    @cached_property
+    def client(self) -> RayClient:
+        """The cluster."""
+        return self.hook.ray_client(self.dashboard_url)
+
+    def execute(self, context: Context) -> Any:
+        """Submit the job or take over the one there is, and wait for it."""
+        with versions.no_retry_in_vain():
+            _refuse_cluster(self.ray_cluster_yaml)
+            self.dashboard_url = self._dashboard_url(context)
+            try:
+                return self._run(context)
+            except KeyboardInterrupt:
+                # Ctrl-C in `dag.test()`, which calls no on_kill.
+                self.on_kill()
+                raise
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:
+        """Go on after the trigger has seen the end of the job."""
+        with versions.no_retry_in_vain():
+            self.dashboard_url = self._dashboard_url(context)
+            end = dict(event or {})
+            self.job_id = str(end.get("job_id") or "")
+            if self.job_id:
+                self.job_url = self.client.job_url(self.job_id)
+            return self._conclude(context, end)
+
+    def on_kill(self) -> None:
+        """Stop the job, or leave it: the task is killed while its worker waits."""
+        self._killed = True
+        if not self.job_id:
+            return
+        if self.kill_action == "leave":
+            self.log.warning("Ray job %s goes on, as on_kill='leave' wishes", self.job_id)
+            return
+        self.log.warning("stopping Ray job %s: the task was killed", self.job_id)
+        self.client.stop(self.job_id)
+
+    # What `@task.ray` does differently.
+
+    def _submission(self, context: Context, client: RayClient) -> dict[str, Any]:
+        """The job to submit, without its id and metadata; asked for only when one is really submitted."""
+        defaults = self.hook.connection.defaults
+        resources = _mapping("resources", self.ray_resources)
+        submission: dict[str, Any] = {
+            "entrypoint": self.entrypoint,
+            "entrypoint_num_cpus": _number("num_cpus", self.num_cpus, defaults),
+            "entrypoint_num_gpus": _number("num_gpus", self.num_gpus, defaults),
+            "entrypoint_memory": _number("memory", self.memory, defaults),
+            "entrypoint_resources": defaults.get("resources") if resources is None else resources,
+            "entrypoint_label_selector": _mapping("label_selector", self.label_selector),
+        }
+        if submission["entrypoint_memory"]:
+            submission["entrypoint_memory"] = int(submission["entrypoint_memory"])
+        if environment := self._environment(defaults.get("runtime_env") or {}):
+            submission["runtime_env"] = client.resolve_runtime_env(environment, _folder(context))
+        return {key: value for key, value in submission.items() if value}
+
+    def _result(self, context: Context, client: RayClient, job: Mapping[str, Any]) -> Any:  # noqa: ARG002
+        """What the task returns after its job has succeeded."""
+        return self.job_id
+
+    def _failure(self, context: Context, client: RayClient, job: Mapping[str, Any]) -> Exception:  # noqa: ARG002
+        """What the task raises after its job has failed or was stopped."""
+        return RayJobFailedError(job)
+
+    # The rest is one life cycle for both ways of waiting.
+
+    def _run(self, context: Context) -> Any:
+        from airfreight.ray.attempt import Attempt
+
+        client = self.client
+        cluster = client.cluster()
+        attempt = Attempt.of(context["ti"])
+        job = self._begin(context, attempt)
+        self.job_url = client.job_url(self.job_id)
+        self._push(context, ray_job_id=self.job_id, **{URL_KEY: self.job_url})
+        if not self.wait_for_completion:
+            job = job or client.job(self.job_id) or {}
+            self._push(context, ray_job_status=job.get("status"), ray_job_start=moment(job.get("start_time")))
+            return self.job_id
+        end = self._wait(context, job, cluster.get("session_name"))
+        try:
+            return self._conclude(context, end)
+        except (ObjectLostError, ObjectNotFoundError) as error:
+            if self.job_id == self._id(attempt):
+                raise
+            self.log.warning("the result of Ray job %s is gone, running it again: %s", self.job_id, error)
+        self._submit(context, attempt)
+        self.job_url = client.job_url(self.job_id)
+        self._push(context, ray_job_id=self.job_id, **{URL_KEY: self.job_url})
+        return self._conclude(context, self._wait(context, None, cluster.get("session_name")))
+
+    def _begin(self, context: Context, attempt: Attempt) -> Mapping[str, Any] | None:
+        """
+        Take over the job that this attempt finds, or submit one.
+
+        :returns: what Ray says of the job that was taken over.
+        """
+        client = self.client
+        if attempt.try_number > 1 and (job := self._take(attempt)) is not None:
+            return job
+        try:
+            self._submit(context, attempt)
+        except ConflictError as conflict:
+            # Airflow may run the same try again when it loses an executor.
+            job = client.job(self._id(attempt))
+            if job is None or attempt.plan([job]).take is None:
+                if job is not None and (job.get("metadata") or {}).get("airfreight_task") == attempt.task:
+                    raise RayJobFailedError(job) from conflict
+                raise InvalidError(
+                    f"Ray knows a job {self._id(attempt)} already, and it is not of this task instance",
+                    "make submission_id differ from run to run, for example with {{ run_id }}",
+                ) from conflict
+            return self._adopt(job)
+        return None
+
+    def _take(self, attempt: Attempt) -> Mapping[str, Any] | None:
+        jobs = {job.get("submission_id"): job for job in self.client.jobs()}
+        plan = attempt.plan(jobs.values())
+        for submission_id in plan.stop:
+            self._stop_old(submission_id)
+        return None if plan.take is None else self._adopt(jobs[plan.take.submission_id])
+
+    def _adopt(self, job: Mapping[str, Any]) -> Mapping[str, Any]:
+        self.job_id = str(job["submission_id"])
+        if job.get("status") in LIVE_STATUSES:
+            self.log.info("taking over Ray job %s of an earlier attempt, which is %s", self.job_id, job.get("status"))
+        else:
+            self.log.info("taking the result of Ray job %s of an earlier attempt", self.job_id)
+        return job
+
+    def _stop_old(self, submission_id: str) -> None:
+        """Stop the job of a cleared attempt, and wait until it is over: two must not run at once."""
+        self.log.warning("stopping Ray job %s: its task was cleared", submission_id)
+        self.client.stop(submission_id)
+        give_up = time.monotonic() + _STOP_SECONDS
+        pause = 0.1
+        while (job := self.client.job(submission_id)) is not None and job.get("status") == "RUNNING":
+            if time.monotonic() > give_up:
+                raise ConflictError(
+                    f"Ray job {submission_id} of a cleared attempt does not stop",
+                    "look at it in the Ray dashboard; the task can be retried when it is over",
+                )
+            time.sleep(pause)
+            pause = min(2 * pause, 2.0)
+
+    def _id(self, attempt: Attempt) -> str:
+        return attempt.named(self.submission_id) if self.submission_id else attempt.submission_id
+
+    def _submit(self, context: Context, attempt: Attempt) -> None:
+        client = self.client
+        submission = self._submission(context, client)
+        submission["submission_id"] = job_id = self._id(attempt)
+        submission["metadata"] = {
+            **self.hook.connection.metadata,
+            **{str(key): str(value) for key, value in (_mapping("metadata", self.metadata) or {}).items()},
+            **attempt.metadata(),
+        }
+        # Before Ray has it, so that a kill meanwhile finds it.
+        self.job_id = job_id
+        try:
+            client.submit(submission)
+        except ConflictError:
+            self.job_id = ""
+            raise
+        if self._killed:
+            self.on_kill()
+        self.log.info("submitted Ray job %s", job_id)
+
+    def _wait(self, context: Context, job: Mapping[str, Any] | None, session: str | None) -> dict[str, Any]:
+        from airfreight.ray import waiting
+
+        defers = self.deferrable and versions.can_defer()
+        deadline = self._deadline(context, job)
+        with self.client.watch(self.job_id, logs=self.fetch_logs, session=session, deadline=deadline) as watch:
+            until = time.monotonic() + _BRIEF_WAIT_SECONDS if defers else None
+            end = waiting.wait(
+                self.client,
+                watch,
+                self.log,
+                until=until,
+                is_killed=lambda: self._killed,
+                stops=self.kill_action != "leave",
+            )
+            cursor = watch.cursor
+        if end is None:
+            self._defer(context, cursor=cursor, session=session, deadline=deadline)
+        return end
+
+    def _defer(self, context: Context, *, cursor: str, session: str | None, deadline: float | None) -> NoReturn:
+        from dataclasses import asdict
+
+        from airfreight.ray.supervisor import Waiting
+        from airfreight.triggers.ray import RayJobTrigger
+
+        self.defer(
+            trigger=RayJobTrigger(
+                job_id=self.job_id,
+                conn_id=self.conn_id,
+                xcom_dashboard_url=self.dashboard_url,
+                poll_interval=self.poll_interval,
+                fetch_logs=self.fetch_logs,
+                cursor=cursor,
+                deadline=deadline,
+                on_kill=self.kill_action,
+                session=session,
+                attempt=asdict(Waiting.of(context["ti"])),
+            ),
+            method_name="execute_complete",
+        )
+
+    def _conclude(self, context: Context, end: Mapping[str, Any]) -> Any:
+        """Say how the job ended, and return or raise what follows from it."""
+        from airfreight.ray import waiting
+
+        status = str(end.get("status"))
+        if status not in ("SUCCEEDED", "FAILED", "STOPPED"):
+            self._push(context, ray_job_status=status)
+            waiting.raise_for(end)
+        client = self.client
+        job = client.job(self.job_id) or {"submission_id": self.job_id, "status": status, **(end.get("job") or {})}
+        self._push(
+            context,
+            ray_job_status=status,
+            ray_job_start=moment(job.get("start_time")),
+            ray_job_end=moment(job.get("end_time")),
+        )
+        if status != "SUCCEEDED":
+            raise self._failure(context, client, job)
+        return self._result(context, client, job)
+
+    def _push(self, context: Context, **values: Any) -> None:
+        if not self.do_xcom_push:
+            return
+        for key, value in values.items():
+            if value is not None:
+                context["ti"].xcom_push(key=key, value=value)
+
+    def _dashboard_url(self, context: Context) -> str | None:
+        if not self.xcom_task_key:
+            return None
+        task_id, _, key = self.xcom_task_key.rpartition(".")
+        task_instance = context["ti"]
+        url = task_instance.xcom_pull(task_ids=task_id or task_instance.task_id, key=key)
+        if not url:
+            raise InvalidError(
+                f"there is no XCom {self.xcom_task_key}, which xcom_task_key names, with the URL of a Ray dashboard",
+                "write `task.key`, or leave xcom_task_key away to use the connection's address",
+            )
+        return str(url)
+
+    def _environment(self, defaults: Mapping[str, Any]) -> dict[str, Any]:
+        own = _mapping("runtime_env", self.runtime_env) or {}
+        environment = {**defaults, **own}
+        if defaults.get("env_vars") and own.get("env_vars"):
+            environment["env_vars"] = {**defaults["env_vars"], **own["env_vars"]}
+        if self.working_dir:
+            environment["working_dir"] = self.working_dir
+        return environment
+
+    def _deadline(self, context: Context, job: Mapping[str, Any] | None) -> float | None:
+        """When the job's time is over: counted from its submission, whoever has waited for it since."""
+        seconds = _number("job_timeout_seconds", self.job_timeout_seconds, {}) or 0.0
+        limits = []
+        began = time.time()
+        if seconds > 0:
+            # A job that is left alone when its time is over would else fail every attempt that takes it over.
+            is_old = job is not None and job.get("start_time") and self.kill_action != "leave"
+            limits.append((job["start_time"] / 1000 if job is not None and is_old else began) + seconds)
+        if self.execution_timeout is not None and (started := context["ti"].start_date) is not None:
+            # Airflow doesn't count the time in which a task is deferred.
+            limits.append(started.timestamp() + self.execution_timeout.total_seconds())
+        return min(limits, default=None)
+
+
+class SetupRayCluster(BaseOperator):
+    """
+    Would create a Ray cluster on Kubernetes; this release refuses, before anything is done.
+
+    :param conn_id: the Airflow connection.
+    :param ray_cluster_yaml: the cluster.
+    :param kuberay_version: as in astronomer's provider.
+    :param gpu_device_plugin_yaml: as in astronomer's provider.
+    :param update_if_exists: as in astronomer's provider.
+    """
+
+    template_fields: Sequence[str] = ("conn_id", "ray_cluster_yaml")
+
+    def __init__(
+        self,
+        conn_id: str,
+        ray_cluster_yaml: str,
+        kuberay_version: str = "1.0.0",
+        gpu_device_plugin_yaml: str = "",
+        update_if_exists: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.conn_id = conn_id
+        self.ray_cluster_yaml = ray_cluster_yaml
+        self.kuberay_version = kuberay_version
+        self.gpu_device_plugin_yaml = gpu_device_plugin_yaml
+        self.update_if_exists = update_if_exists
+
+    def execute(self, context: Context) -> None:  # noqa: ARG002
+        """
+        Refuse.
+
+        :raises AirflowFailException: always.
+        """
+        with versions.no_retry_in_vain():
+            _refuse_cluster(self.ray_cluster_yaml or "none")
+
+
+class DeleteRayCluster(BaseOperator):
+    """
+    Would delete a Ray cluster on Kubernetes; this release refuses, before anything is done.
+
+    :param conn_id: the Airflow connection.
+    :param ray_cluster_yaml: the cluster.
+    :param gpu_device_plugin_yaml: as in astronomer's provider.
+    """
+
+    template_fields: Sequence[str] = ("conn_id", "ray_cluster_yaml")
+
+    def __init__(self, conn_id: str, ray_cluster_yaml: str, gpu_device_plugin_yaml: str = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.conn_id = conn_id
+        self.ray_cluster_yaml = ray_cluster_yaml
+        self.gpu_device_plugin_yaml = gpu_device_plugin_yaml
+
+    def execute(self, context: Context) -> None:  # noqa: ARG002
+        """
+        Refuse.
+
+        :raises AirflowFailException: always.
+        """
+        with versions.no_retry_in_vain():
+            _refuse_cluster(self.ray_cluster_yaml or "none")
+
+
+def _refuse_cluster(yaml: str | None) -> None:
+    if yaml:
+        from airfreight.hooks.ray import NO_CLUSTERS, NO_CLUSTERS_HINT
+
+        raise InvalidError(NO_CLUSTERS, NO_CLUSTERS_HINT)
+
+
+def _folder(context: Context) -> str | None:
+    from pathlib import Path
+
+    location = getattr(context.get("dag"), "fileloc", None)
+    return str(Path(location).parent) if location else None
+
+
+def _mapping(name: str, value: Any) -> dict[str, Any] | None:
+    """A dict, or the JSON that a template has made of it."""
+    if isinstance(value, str):
+        text = value.strip()
+        if not text:
+            return None
+        try:
+            value = json.loads(text)
+        except ValueError:
+            raise InvalidError(f"{name} is neither a dict nor a JSON object: {text[:80]!r}") from None
+    if value is not None and not isinstance(value, dict):
+        raise InvalidError(f"{name} is neither a dict nor a JSON object: {value!r:.80}")
+    return value
+
+
+def _number(name: str, value: Any, defaults: Mapping[str, Any]) -> float | None:
+    """A number, or the text that a template has made of it."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        value = defaults.get(name)
+    if value is None:
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise InvalidError(f"{name}={value!r:.80} is not a number") from None

@@ -1,0 +1,1 @@
+"""What hook, operators, triggers and decorators for Ray share."""

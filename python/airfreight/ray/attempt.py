@@ -1,0 +1,168 @@
+"""
+Which Ray job belongs to which attempt of an Airflow task, so that there is never more than one.
+
+A task's jobs are told apart by *generation* and *try*. Airflow raises ``max_tries`` when somebody clears a task and
+leaves it alone when it retries, so ``max_tries`` numbers the generations; ``try_number`` only ever grows. Both stand
+in the job's id and in its metadata, which Ray keeps: no other memory is needed to find the job of a worker that died.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from airfreight.ray.job import LIVE_STATUSES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+#: Ray makes an undeletable zombie of an id with a slash, so nothing but these goes into one.
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+
+_NAME_LENGTH_MAX = 40
+
+#: The metadata that say whose a job is; Ray's metadata are texts.
+TASK = "airfreight_task"
+GENERATION = "airfreight_generation"
+TRY = "try_number"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """
+    One attempt of one task instance.
+
+    :param generation: Airflow's ``max_tries``: raised by a clear, left alone by a retry.
+    :param region: the loop or mapped group that the task runs in, as text; empty where Airflow knows none.
+    """
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+    try_number: int
+    generation: int
+    region: str = ""
+
+    @classmethod
+    def of(cls, task_instance: Any) -> Attempt:
+        """The attempt that runs, from the context's ``ti``."""
+        map_index = -1 if task_instance.map_index is None else task_instance.map_index
+        region_id = getattr(task_instance, "region_id", None)
+        region = ""
+        if region_id is not None and str(region_id).strip("0-"):
+            region = f"{region_id}/{getattr(task_instance, 'region_index', -1)}"
+        return cls(
+            dag_id=task_instance.dag_id,
+            run_id=task_instance.run_id,
+            task_id=task_instance.task_id,
+            map_index=map_index,
+            try_number=task_instance.try_number,
+            generation=task_instance.max_tries or 0,
+            region=region,
+        )
+
+    @property
+    def task(self) -> str:
+        """What all attempts of this task instance have in common, and nothing else has: 16 hexadecimal digits."""
+        parts = [self.dag_id, self.run_id, self.task_id, str(self.map_index)]
+        if self.region:
+            parts.append(self.region)
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+    @property
+    def submission_id(self) -> str:
+        """The id of this attempt's job, never used for another one; the names in it are for people."""
+        names = [_UNSAFE.sub("_", name)[:_NAME_LENGTH_MAX] for name in (self.dag_id, self.task_id)]
+        if self.map_index >= 0:
+            names.append(str(self.map_index))
+        return f"af-{'.'.join(names)}-{self.task}-{self.generation}-{self.try_number}"
+
+    def named(self, wished: str) -> str:
+        """
+        The id of this attempt's job where the user has given one.
+
+        Ray appends to the old log when an id is used again, so later attempts add their number.
+        """
+        return wished if self.try_number <= 1 else f"{wished}-{self.try_number}"
+
+    def metadata(self) -> dict[str, str]:
+        """What the job says about itself in Ray."""
+        return {
+            "dag_id": self.dag_id,
+            "run_id": self.run_id,
+            "task_id": self.task_id,
+            "map_index": str(self.map_index),
+            TRY: str(self.try_number),
+            TASK: self.task,
+            GENERATION: str(self.generation),
+        }
+
+    def plan(self, jobs: Iterable[Mapping[str, Any]]) -> Plan:
+        """
+        What to do in this attempt.
+
+        :param jobs: those that Ray knows, of anybody.
+        """
+        return plan(self.generation, self.try_number, [known for job in jobs if (known := self._known(job))])
+
+    def _known(self, job: Mapping[str, Any]) -> Known | None:
+        metadata = job.get("metadata") or {}
+        if metadata.get(TASK) != self.task or not job.get("submission_id"):
+            return None
+        try:
+            generation, number = int(metadata[GENERATION]), int(metadata[TRY])
+        except (KeyError, ValueError):
+            return None
+        return Known(str(job["submission_id"]), generation, number, str(job.get("status")))
+
+
+class Known(NamedTuple):
+    """A job of this task instance that Ray knows."""
+
+    submission_id: str
+    generation: int
+    try_number: int
+    status: str
+
+
+class Plan(NamedTuple):
+    """
+    What an attempt does.
+
+    :param take: the job to take over: to wait for if it is live, to take the result of if it has succeeded; ``None``
+        says to submit one.
+    :param stop: jobs to stop before.
+    """
+
+    take: Known | None
+    stop: tuple[str, ...]
+
+
+def plan(generation: int, try_number: int, known: Iterable[Known]) -> Plan:
+    """
+    The rule of exactly one job.
+
+    An attempt takes over the live job of an earlier attempt of its generation, whose worker has vanished, or the
+    result of one that nobody has delivered. Older generations were cleared: what lives of them is stopped.
+    """
+    known = list(known)
+    mine = [job for job in known if job.generation == generation and job.try_number <= try_number]
+    take = next(
+        (
+            job
+            for statuses in (LIVE_STATUSES, {"SUCCEEDED"})
+            for job in sorted(mine, key=lambda job: job.try_number, reverse=True)
+            if job.status in statuses
+        ),
+        None,
+    )
+    stop = [
+        job.submission_id
+        for job in known
+        # Whatever its generation: retries in the DAG file may have become fewer, and max_tries with them.
+        if job.status in LIVE_STATUSES and job is not take and job.try_number <= try_number
+    ]
+    return Plan(take, tuple(stop))

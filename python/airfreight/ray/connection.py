@@ -1,0 +1,304 @@
+"""
+A Ray cluster as an Airflow connection describes it.
+
+Every field of astronomer's provider keeps its meaning, so that a connection made for it goes on working; host, port
+and password do what Airflow users expect of them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airfreight.errors import InvalidError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from airfreight._remote import RayClient
+
+log = logging.getLogger(__name__)
+
+#: Where Ray's dashboard listens unless told otherwise.
+DASHBOARD_PORT = 8265
+
+#: Ray Client's port, to which connections of the 2021 provider point.
+RAY_CLIENT_PORT = 10001
+
+#: Seconds for which a cluster may be silent before a task fails.
+PATIENCE = 300.0
+
+TIMEOUT = 30.0
+
+#: What a connection may say for all of its tasks.
+_DEFAULTS = ("num_cpus", "num_gpus", "memory", "resources", "runtime_env")
+
+_TRUE = {"true", "1", "yes", "on"}
+_FALSE = {"false", "0", "no", "off"}
+
+
+@dataclass(frozen=True, slots=True)
+class RayConnection:
+    """
+    How to reach one cluster; made by :func:`read`.
+
+    :param defaults: what its tasks ask for unless they say otherwise: ``num_cpus``, ``num_gpus``, ``memory``,
+        ``resources``, ``runtime_env``.
+    :param kubernetes: the fields that only creating clusters needs.
+    """
+
+    conn_id: str
+    address: str
+    token: str | None = field(default=None, repr=False)
+    basic: tuple[str, str] | None = field(default=None, repr=False)
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
+    cookies: dict[str, str] = field(default_factory=dict, repr=False)
+    metadata: dict[str, str] = field(default_factory=dict)
+    verify: bool | str = True
+    client_cert: str | None = None
+    client_key: str | None = None
+    proxy: str | None = field(default=None, repr=False)
+    timeout: float = TIMEOUT
+    patience: float = PATIENCE
+    defaults: dict[str, Any] = field(default_factory=dict, repr=False)
+    kubernetes: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def client(self, address: str | None = None) -> RayClient:
+        """
+        A client of the cluster; cheap, it connects with the first question.
+
+        :param address: another dashboard than the connection's, with the same credentials.
+        :raises InvalidError: there is no address, or it can't be used.
+        """
+        from airfreight._remote import RayClient
+
+        where = address or self.address
+        if not where:
+            raise InvalidError(
+                f"connection `{self.conn_id}` doesn't say where Ray is",
+                "set its address to the URL of the Ray dashboard, such as http://ray-head:8265, or RAY_ADDRESS in the "
+                "environment of workers and triggerers",
+            )
+        return RayClient(
+            where,
+            token=self.token,
+            basic=self.basic,
+            headers=self.headers or None,
+            cookies=self.cookies or None,
+            verify=self.verify,
+            client_cert=self.client_cert,
+            client_key=self.client_key,
+            proxy=self.proxy,
+            timeout=self.timeout,
+            patience=self.patience,
+        )
+
+    def secrets(self) -> Iterator[str]:
+        """What must never be in a log."""
+        if self.token:
+            yield self.token
+        if self.basic:
+            yield self.basic[1]
+        for value in (*self.headers.values(), *self.cookies.values()):
+            yield value
+            # `Bearer abc`: the token without its scheme is as secret.
+            if " " in value:
+                yield value.rpartition(" ")[2]
+        if config := self.kubernetes.get("kube_config"):
+            yield config if isinstance(config, str) else json.dumps(config)
+        if self.proxy and "@" in self.proxy:
+            yield self.proxy.rpartition("@")[0].rpartition("/")[2].partition(":")[2]
+
+
+def read(connection: Any, conn_id: str, environ: Mapping[str, str] = os.environ) -> RayConnection:
+    """
+    What an Airflow connection says; nothing is asked of the cluster.
+
+    :param connection: Airflow's; ``None`` where none is defined and the environment alone says where Ray is.
+    :raises InvalidError: a field has no meaning; the message names it.
+    """
+    extra = _Extra(connection, conn_id)
+    address = extra.text("address") or _host(connection, conn_id) or environ.get("RAY_ADDRESS")
+    token, basic = _credentials(connection, extra, environ)
+    kubernetes = {
+        name: value
+        for name in ("kube_config_path", "kube_config", "namespace", "cluster_context")
+        if (value := extra.get(name)) is not None
+    }
+    for name in ("disable_verify_ssl", "disable_tcp_keepalive"):
+        kubernetes[name] = extra.boolean(name, default=False)
+    if "kube_config" in kubernetes and "kube_config_path" in kubernetes:
+        raise InvalidError(
+            f"connection `{conn_id}` has both kube_config and kube_config_path",
+            "keep one of them: they exclude each other",
+        )
+    return RayConnection(
+        conn_id=conn_id,
+        address=address or environ.get("RAY_URL") or "",
+        token=token,
+        basic=basic,
+        headers=extra.texts("headers"),
+        cookies=extra.texts("cookies"),
+        metadata=extra.texts("metadata"),
+        verify=extra.verify(),
+        client_cert=extra.text("client_cert"),
+        client_key=extra.text("client_key"),
+        proxy=extra.text("proxy"),
+        timeout=extra.number("timeout", TIMEOUT),
+        patience=extra.number("patience", PATIENCE),
+        defaults=extra.defaults(),
+        kubernetes=kubernetes,
+    )
+
+
+def _credentials(
+    connection: Any, extra: _Extra, environ: Mapping[str, str]
+) -> tuple[str | None, tuple[str, str] | None]:
+    login = getattr(connection, "login", None) or None
+    password = getattr(connection, "password", None) or None
+    token = extra.text("token")
+    basic = None
+    if login:
+        basic = (login, password or "")
+    elif password:
+        token = token or password
+    return token or environ.get("RAY_AUTH_TOKEN") or None, basic
+
+
+def _host(connection: Any, conn_id: str) -> str | None:
+    host = (getattr(connection, "host", None) or "").strip()
+    if not host:
+        return None
+    schema = (getattr(connection, "schema", None) or "").strip()
+    scheme, separator, rest = host.rpartition("://")
+    if not separator:
+        scheme = schema if schema in ("http", "https") else "http"
+    name, slash, path = rest.partition("/")
+    port = getattr(connection, "port", None)
+    if port == RAY_CLIENT_PORT or name.endswith(f":{RAY_CLIENT_PORT}"):
+        name = name.removesuffix(f":{RAY_CLIENT_PORT}")
+        port = DASHBOARD_PORT
+        log.warning(
+            "connection `%s` points to port %s, where Ray Client listens, which isn't used any more: taking the "
+            "dashboard's port %s instead. Set the connection's type to `ray` and its port to %s",
+            conn_id,
+            RAY_CLIENT_PORT,
+            DASHBOARD_PORT,
+            DASHBOARD_PORT,
+        )
+    if port:
+        name = f"{name}:{port}"
+    elif not separator and ":" not in name.rpartition("]")[2]:
+        # A whole URL says by itself where it leads; a bare host has Ray's own port.
+        name = f"{name}:{DASHBOARD_PORT}"
+    return f"{scheme}://{name}{slash}{path}"
+
+
+class _Extra:
+    """The connection's ``extra``, field by field; a field left empty in a form is absent."""
+
+    def __init__(self, connection: Any, conn_id: str) -> None:
+        self._conn_id = conn_id
+        text = getattr(connection, "extra", None) or ""
+        try:
+            fields = json.loads(text) if text.strip() else {}
+        except ValueError:
+            raise InvalidError(
+                f"the extra of connection `{conn_id}` is not JSON", "write it as a JSON object, or leave it empty"
+            ) from None
+        if not isinstance(fields, dict):
+            raise InvalidError(
+                f"the extra of connection `{conn_id}` is not a JSON object",
+                'for example: {"address": "http://ray:8265"}',
+            )
+        self._fields: dict[str, Any] = fields
+
+    def get(self, name: str) -> Any:
+        value = self._fields.get(name)
+        if value in (None, ""):
+            # How connections made under Airflow 2 may spell it.
+            value = self._fields.get(f"extra__ray__{name}")
+        return None if value in (None, "") else value
+
+    def text(self, name: str) -> str | None:
+        value = self.get(name)
+        if value is None or isinstance(value, str):
+            return value.strip() or None if value else None
+        raise self._refuse(name, "a text")
+
+    def number(self, name: str, default: float) -> float:
+        value = self.get(name)
+        if value is None:
+            return default
+        with suppress(TypeError, ValueError):
+            number = float(value)
+            if number > 0:
+                return number
+        raise self._refuse(name, "a number of seconds above 0")
+
+    def boolean(self, name: str, *, default: bool) -> bool:
+        value = self.get(name)
+        if value is None:
+            return default
+        if isinstance(value, bool):
+            return value
+        known = str(value).strip().lower()
+        if known in _TRUE | _FALSE:
+            return known in _TRUE
+        raise self._refuse(name, "true or false")
+
+    def verify(self) -> bool | str:
+        value = self.get("verify")
+        if isinstance(value, str) and value.strip().lower() not in _TRUE | _FALSE:
+            return value.strip()
+        return self.boolean("verify", default=True)
+
+    def mapping(self, name: str) -> dict[str, Any]:
+        value = self.get(name)
+        if isinstance(value, str):
+            with suppress(ValueError):
+                value = json.loads(value)
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise self._refuse(name, "a JSON object")
+        return value
+
+    def texts(self, name: str) -> dict[str, str]:
+        mapping = self.mapping(name)
+        if any(isinstance(value, dict | list) for value in mapping.values()):
+            raise self._refuse(name, "a JSON object of texts")
+        return {str(key): value if isinstance(value, str) else json.dumps(value) for key, value in mapping.items()}
+
+    def defaults(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name in _DEFAULTS:
+            if name in ("resources", "runtime_env"):
+                value: Any = self.mapping(name)
+            else:
+                value = self.get(name)
+                if value is not None:
+                    try:
+                        value = float(value)
+                    except (TypeError, ValueError):
+                        raise self._refuse(name, "a number") from None
+            if value:
+                found[name] = value
+        return found
+
+    def _refuse(self, name: str, wanted: str) -> InvalidError:
+        # The value isn't repeated: it may be a secret.
+        return InvalidError(f"{name} in the extra of connection `{self._conn_id}` is not {wanted}")
+
+
+def mask(connection: RayConnection) -> None:
+    """Keep the connection's secrets out of the logs of this process and of its supervisor."""
+    from airfreight.ray import versions
+
+    for secret in connection.secrets():
+        with suppress(Exception):
+            versions.mask_secret(secret)

@@ -1,0 +1,71 @@
+"""The connection form of the type ``ray``, declared once for all versions of Airflow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a connection's extra."""
+
+    name: str
+    label: str
+    description: str
+    type: str = "string"
+    default: bool | None = None
+    secret: bool = False
+
+    def declaration(self) -> dict[str, Any]:
+        """As the provider info has it."""
+        schema: dict[str, Any] = {"type": [self.type, "null"]}
+        if self.default is not None:
+            schema["default"] = self.default
+        if self.secret:
+            schema["format"] = "password"
+        return {"label": self.label, "description": self.description, "schema": schema}
+
+
+FIELDS: tuple[Field, ...] = (
+    Field("address", "Ray dashboard URL", "For example http://ray-head:8265; instead of host and port."),
+    Field("token", "Ray token", "Only beside a login for a proxy; otherwise the password is the token.", secret=True),
+    Field("headers", "Headers", "A JSON object, sent with every request.", secret=True),
+    Field("cookies", "Cookies", "A JSON object, sent with every request.", secret=True),
+    Field("metadata", "Metadata", "A JSON object of texts that every job gets."),
+    Field("verify", "Verify", "Check the certificate of an https:// dashboard.", type="boolean", default=True),
+    Field("num_cpus", "CPUs", "For the entry point of a job that doesn't say."),
+    Field("num_gpus", "GPUs", "For the entry point of a job that doesn't say."),
+    Field("memory", "Memory", "Bytes, for the entry point of a job that doesn't say."),
+    Field("resources", "Resources", "A JSON object, for the entry point of a job that doesn't say."),
+    Field("runtime_env", "Runtime environment", "A JSON object; a job's own keys replace those of here."),
+    Field("patience", "Patience", "Seconds for which the dashboard may be silent before tasks fail; 300 by default."),
+    Field("kube_config_path", "Kube config path", "For clusters on Kubernetes, with a later release."),
+    Field("kube_config", "Kube config (JSON format)", "Likewise.", secret=True),
+    Field("namespace", "Namespace", "Likewise."),
+    Field("cluster_context", "Cluster context", "Likewise."),
+    Field("disable_verify_ssl", "Disable SSL", "Likewise.", type="boolean", default=False),
+    Field("disable_tcp_keepalive", "Disable TCP keepalive", "Likewise.", type="boolean", default=False),
+)
+
+HIDDEN: list[str] = []
+
+LABELS: dict[str, str] = {"schema": "Scheme", "login": "Login of a proxy", "password": "Ray token, or password"}
+
+PLACEHOLDERS: dict[str, str] = {
+    "host": "ray-head, unless the dashboard URL is set below",
+    "port": "8265",
+    "schema": "http or https",
+    "login": "only for Basic authentication at a proxy",
+}
+
+
+def declaration() -> dict[str, Any]:
+    """What the provider info says of the connection type."""
+    return {
+        "connection-type": "ray",
+        "hook-class-name": "airfreight.hooks.ray.RayHook",
+        "hook-name": "Ray",
+        "ui-field-behaviour": {"hidden-fields": HIDDEN, "relabeling": LABELS, "placeholders": PLACEHOLDERS},
+        "conn-fields": {field.name: field.declaration() for field in FIELDS},
+    }

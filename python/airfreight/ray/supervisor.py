@@ -1,0 +1,161 @@
+"""
+What a trigger asks of Airflow beside its connection, and where it keeps its place in a job's log.
+
+A trigger runs in a process without access to Airflow's database; the triggerer's supervisor answers its questions. None
+of them is worth failing a task for: who can't be asked gives no answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+log = logging.getLogger(__name__)
+
+#: The XCom that says how much of a job's log stands in the task's log.
+CURSOR_KEY = "ray_log_cursor"
+
+_ANSWER_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The task instance that waits, for questions about it."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+    try_number: int
+
+    @classmethod
+    def of(cls, task_instance: Any) -> Waiting:
+        index = task_instance.map_index
+        return cls(
+            task_instance.dag_id,
+            task_instance.run_id,
+            task_instance.task_id,
+            -1 if index is None else index,
+            task_instance.try_number,
+        )
+
+    def coordinates(self) -> dict[str, Any]:
+        return {
+            "dag_id": self.dag_id,
+            "run_id": self.run_id,
+            "task_id": self.task_id,
+            "map_index": self.map_index,
+        }
+
+
+class Silence(Exception):
+    """There was no answer."""
+
+
+async def state(waiting: Waiting) -> str | None:
+    """
+    The state of a task instance; ``None`` when it has been cleared.
+
+    :raises Silence: Airflow doesn't say.
+    """
+    from airflow.sdk.execution_time.comms import GetTaskStates
+
+    mapped = waiting.map_index >= 0
+    answer = await _ask(
+        GetTaskStates(
+            dag_id=waiting.dag_id,
+            task_ids=[waiting.task_id],
+            run_ids=[waiting.run_id],
+            map_index=waiting.map_index if mapped else None,
+        )
+    )
+    states = getattr(answer, "task_states", {}).get(waiting.run_id, {})
+    name = f"{waiting.task_id}_{waiting.map_index}" if mapped else waiting.task_id
+    if name not in states:
+        raise Silence
+    found = states[name]
+    return None if found is None else str(getattr(found, "value", found))
+
+
+async def saved_cursor(waiting: Waiting, job_id: str) -> Mapping[str, Any] | None:
+    """What :func:`save_cursor` has kept for this attempt and job."""
+    from airflow.sdk.execution_time.comms import GetXCom
+
+    try:
+        answer = await _ask(GetXCom(key=CURSOR_KEY, **waiting.coordinates()))
+    except Silence:
+        return None
+    value = getattr(answer, "value", None)
+    if not isinstance(value, dict) or (value.get("job"), value.get("try")) != (job_id, waiting.try_number):
+        return None
+    return value
+
+
+async def save_cursor(waiting: Waiting, job_id: str, cursor: str, *, complete: bool) -> bool:
+    """
+    Keep how far the log has been copied.
+
+    :param complete: whether nothing was copied since; else the lines of the last seconds are in the log already.
+    :returns: whether Airflow has taken it.
+    """
+    from airflow.sdk.execution_time.comms import SetXCom
+
+    value: dict[str, Any] = {"job": job_id, "try": waiting.try_number, "cursor": cursor, "complete": complete}
+    try:
+        await _ask(SetXCom(key=CURSOR_KEY, value=value, **waiting.coordinates()))
+    except Silence:
+        return False
+    return True
+
+
+async def mask(secrets: Iterable[str]) -> None:
+    """Keep secrets out of the triggerer's logs."""
+    from airflow.sdk._shared.secrets_masker import _secrets_masker
+    from airflow.sdk.execution_time.comms import MaskSecret
+
+    for secret in secrets:
+        _secrets_masker().add_mask(secret)
+        with suppress(Silence):
+            await _ask(MaskSecret(value=secret))
+
+
+async def _ask(message: Any) -> Any:
+    from airflow.sdk.execution_time import task_runner
+
+    comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
+    asend = getattr(comms, "asend", None)
+    if asend is None:
+        raise Silence
+    # Never cancelled: up to Airflow 3.2 the answer that nobody takes any more would be taken for the next one's.
+    request = asyncio.ensure_future(asend(message))
+    request.add_done_callback(_forget)
+    reader = getattr(comms, "_reader_task", None)
+    if reader is not None and reader.done():
+        # The triggerer is stopping: its supervisor still does what it is told, but nobody reads the answers here.
+        await asyncio.sleep(0)
+        request.cancel()
+        await asyncio.wait({request})
+        raise Silence
+    done, _ = await asyncio.wait({request}, timeout=_ANSWER_SECONDS)
+    if not done:
+        raise Silence
+    try:
+        answer = request.result()
+    except Exception as error:
+        log.debug("Airflow did not answer %s", type(message).__name__, exc_info=True)
+        raise Silence from error
+    if type(answer).__name__ == "ErrorResponse":
+        raise Silence
+    return answer
+
+
+def _forget(request: asyncio.Future[Any]) -> None:
+    """Take note of how it ended, so that asyncio doesn't complain that nobody did."""
+    if not request.cancelled():
+        request.exception()
