@@ -1,10 +1,12 @@
 //! Breaks a store on purpose: workers that can be killed, content that shows a wrong byte, and a check of what is left.
+//! And a Ray dashboard without Ray that can be broken as well.
 //!
 //! Not published. Everything that kills, fills or forks goes through here, so that the Rust tests, the soak and the
 //! proof break things in one way.
 
 mod audit;
 pub mod chaos;
+pub mod dashboard;
 mod event;
 pub mod fault;
 mod fork;
