@@ -155,3 +155,19 @@ def verify_reference(document: str, keys: Sequence[bytes]) -> None:
 
 def key_fingerprint(key: bytes) -> str:
     """Eight hexadecimal digits that name a key without telling it."""
+
+def pack_texts(array: Any, types: frozenset[type], /) -> tuple[Buffer, Buffer, list[Any]] | None:
+    """
+    Takes a one-dimensional contiguous NumPy array of strings as text.
+
+    :param types: what may be among the strings, which are exactly of type ``str``.
+    :returns: lengths, text and what was among them (docs/design/codec.md, "Packed strings"); ``None`` when something
+        else is, when there are more than 255 such values, or when UTF-8 can't say a string.
+    """
+
+def fill_texts(array: Any, lengths: Buffer, text: Buffer, others: list[Any], /) -> None:
+    """
+    Puts strings back into an array of that length, of dtype ``object``.
+
+    :raises CorruptError: text and lengths don't fit each other or the array.
+    """

@@ -6,6 +6,7 @@ mod error;
 mod object;
 mod reference;
 mod store;
+mod texts;
 mod writer;
 
 use pyo3::prelude::*;
@@ -18,6 +19,8 @@ mod _store {
     use crate::reference::{key_fingerprint, sign_reference, verify_reference};
     #[pymodule_export]
     use crate::store::Store;
+    #[pymodule_export]
+    use crate::texts::{fill_texts, pack_texts};
     #[pymodule_export]
     use crate::writer::Writer;
 }

@@ -39,6 +39,7 @@ _SERIES: dict[str, Any] = {
     "string nan pyarrow": lambda: pd.Series([*_TEXTS, None], dtype=pd.StringDtype("pyarrow", na_value=np.nan)),
     "object str": lambda: pd.Series(_TEXTS, dtype=object),
     "object missing": lambda: pd.Series([*_TEXTS, None, np.nan, pd.NA, pd.NaT], dtype=object),
+    "object str and missing": lambda: pd.Series([*_TEXTS, *[None, np.nan, pd.NA, pd.NaT, True] * 90], dtype=object),
     "object mixed": lambda: pd.Series([1, "a", None, [1], {"k": 2}, Decimal("1.5"), dt.date(2020, 1, 1)], dtype=object),
     "object decimals": lambda: pd.Series([Decimal(i) / 7 for i in range(LENGTH)], dtype=object),
     "dates": lambda: pd.Series(_dates(freq="D")),

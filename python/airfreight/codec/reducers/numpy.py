@@ -6,11 +6,11 @@ This module is loaded before NumPy is, so that no task has to load it.
 
 from __future__ import annotations
 
-import sys
+import math
 from pickle import PickleBuffer
 from typing import TYPE_CHECKING, Any
 
-from airfreight.codec.reducers.strings import is_varied, pack, unpack
+from airfreight.codec.reducers.strings import fill, pack, texts, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,8 +20,6 @@ _EXPORTED = frozenset("biufcSU?")
 
 # Below this many elements an object array is left to the pickler, which shares equal pointers.
 _PACKED_LENGTH_MIN = 1024
-
-_TEXTS = frozenset({str, type(None)})
 
 
 def reducer_for(cls: type) -> Callable[[Any], Any] | None:
@@ -144,43 +142,29 @@ def _reduce_objects(array: Any) -> Any:
 
     The rest is state rather than an argument, so that an array that holds itself comes back as one.
     """
+    import numpy as np
+
     if array.size < _PACKED_LENGTH_MIN:
         return array.__reduce_ex__(5)
     fortran = array.flags.f_contiguous and not array.flags.c_contiguous
     flat = array.T if fortran else array
     # A block of a data frame: a row here is one column there, and columns differ.
     by_row = flat.ndim == 2 and flat.shape[1] >= _PACKED_LENGTH_MIN
-    runs = list(flat) if by_row else [flat.reshape(-1)]
-    arrow = [_to_arrow(run) for run in runs]
-    if all(part is not None for part in arrow):
-        return _rebuild_texts, (arrow, array.shape, fortran)
-    parts = [pack(run) or run.tolist() for run in runs]
+    runs = [np.ascontiguousarray(run) for run in (flat if by_row else [flat.reshape(-1)])]
+    parts = [texts(run) or pack(run) or run.tolist() for run in runs]
     if all(type(part) is list for part in parts):
         return array.__reduce_ex__(5)
-    return _empty_objects, (), (array.shape, fortran, parts), None, None, _fill_objects
+    if all(_is_texts(part) for part in parts):
+        return _rebuild_runs, (array.shape, fortran, parts)
+    return _empty_objects, (), (array.shape, fortran, parts), None, None, _fill_runs
 
 
-def _to_arrow(run: Any) -> Any:
-    """
-    Strings and ``None`` as Arrow, which reads them back fastest.
-
-    Where pandas isn't loaded, Arrow would load it to read them.
-    """
-    if "pyarrow" not in sys.modules or "pandas" not in sys.modules or not is_varied(run):
-        return None
-    if not _TEXTS.issuperset(map(type, run.tolist())):
-        return None
-    import pyarrow as pa
-
-    try:
-        return pa.array(run, type=pa.string(), from_pandas=False)
-    except UnicodeEncodeError:
-        # Halves of characters.
-        return None
+def _is_texts(part: Any) -> bool:
+    return type(part) is tuple and len(part) == 3
 
 
 def _rebuild_texts(arrow: list[Any], shape: tuple[int, ...], fortran: bool) -> Any:
-    """Part of the object format."""
+    """Part of the object format; written before strings had a form of their own."""
     import numpy as np
 
     runs = [part.to_numpy(zero_copy_only=False) for part in arrow]
@@ -196,26 +180,45 @@ def _empty_objects() -> Any:
     return np.empty(0, dtype=object)
 
 
-def _fill_objects(array: Any, state: tuple[tuple[int, ...], bool, list[Any]]) -> None:
+def _rebuild_runs(shape: tuple[int, ...], fortran: bool, parts: list[Any]) -> Any:
     """Part of the object format."""
     import numpy as np
 
+    array = np.empty(shape, dtype=object, order="F" if fortran else "C")
+    _put_runs(array.T if fortran else array, parts)
+    return array
+
+
+def _fill_runs(array: Any, state: tuple[tuple[int, ...], bool, list[Any]]) -> None:
+    """Part of the object format."""
     shape, fortran, parts = state
-    if fortran:
-        reversed_order = np.empty(0, dtype=object)
-        _fill_objects(reversed_order, (shape[::-1], False, parts))
-        array.__setstate__((1, shape, array.dtype, True, reversed_order.reshape(-1).tolist()))
-        return
     # In place: others may refer to the array already.
-    array.resize(shape, refcheck=False)
+    array.__setstate__((1, shape, array.dtype, fortran, [None] * math.prod(shape)))
+    _put_runs(array.T if fortran else array, parts)
+
+
+def _fill_objects(array: Any, state: tuple[tuple[int, ...], bool, list[Any]]) -> None:
+    """Part of the object format: written before strings had a form of their own."""
+    _fill_runs(array, state)
+
+
+def _put_runs(array: Any, parts: list[Any]) -> None:
     flat = array.reshape(-1)
-    start = 0
-    for part in parts:
-        for elements in [part] if type(part) is list else unpack(part):
-            run = _empty_objects()
-            run.__setstate__((1, (len(elements),), run.dtype, False, elements))
-            flat[start : start + len(elements)] = run
-            start += len(elements)
+    length = flat.size // len(parts)
+    for number, part in enumerate(parts):
+        run = flat[number * length : (number + 1) * length]
+        if _is_texts(part):
+            fill(run, part)
+        else:
+            elements = part if type(part) is list else [element for some in unpack(part) for element in some]
+            _put_objects(run, elements)
+
+
+def _put_objects(run: Any, elements: list[Any]) -> None:
+    objects = _empty_objects()
+    # An assignment would look into elements that are sequences.
+    objects.__setstate__((1, (len(elements),), objects.dtype, False, elements))
+    run[:] = objects
 
 
 def _reduce_strings(array: Any) -> Any:

@@ -1,16 +1,22 @@
 """
-Runs of strings, pickled without the pickler's memory.
+Runs of strings, without the pickler's memory.
 
 A pickler remembers every string in case it comes again, which is most of what pickling a column of names costs. For a
 run of nothing but strings, numbers and ``None`` that is not needed: nothing in it can be changed, so nobody can tell
-whether two equal strings were one. A run is pickled in parts that fit into a processor's cache.
+whether two equal strings were one.
+
+An array of strings, with a few other values among them, goes as one piece of text and the strings' lengths. Any other
+run, and one that UTF-8 can't say, is pickled in parts that fit into a processor's cache.
 """
 
 from __future__ import annotations
 
 import pickle
+import sys
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
+
+from airfreight._store import fill_texts, pack_texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +34,9 @@ _PART_LENGTH = 16_384
 #: A buffer of pickled lists, and where each ends in it. Part of the object format.
 Packed = tuple[Any, list[int]]
 
+#: Lengths, text, and the values among the strings that are none. Part of the object format.
+Texts = tuple[Any, Any, list[Any]]
+
 
 def is_varied(run: Any) -> bool:
     """Whether a list or a one-dimensional array is long and consists of different objects."""
@@ -35,6 +44,33 @@ def is_varied(run: Any) -> bool:
     if length < _SAMPLE:
         return False
     return len(set(map(id, _as_list(run[:: length // _SAMPLE])[:_SAMPLE]))) >= _DIFFERENT_MIN
+
+
+def texts(run: Any) -> Texts | None:
+    """
+    Takes a contiguous one-dimensional array of objects as text.
+
+    :returns: ``None`` when it holds anything else than strings and a few atoms, or repeats itself so much that it isn't
+        worth it.
+    """
+    if not is_varied(run):
+        return None
+    packed = pack_texts(run, _atoms())
+    if packed is None:
+        return None
+    lengths, text, others = packed
+    return pickle.PickleBuffer(lengths), pickle.PickleBuffer(text), others
+
+
+def _atoms() -> frozenset[type]:
+    """What may be among the strings: nobody can change it or see whether two of them are one."""
+    pandas = sys.modules.get("pandas")
+    return _ATOMS if pandas is None else _ATOMS | {type(pandas.NA), type(pandas.NaT)}
+
+
+def fill(array: Any, run: Texts) -> None:
+    """Restores what :func:`texts` took, into an array of its length."""
+    fill_texts(array, *run)
 
 
 def pack(run: Any) -> Packed | None:
