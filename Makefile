@@ -31,6 +31,7 @@ endif
 SHIPPED        := airflow cli core py store
 RUST_SOURCES   := $(shell find $(SHIPPED:%=crates/airfreight-%/src) -name '*.rs') \
                   $(SHIPPED:%=crates/airfreight-%/Cargo.toml) Cargo.toml Cargo.lock
+COMPAT_SOURCES := $(shell find compat -type f -not -path '*/__pycache__/*')
 PYTHON_SOURCES := $(shell find python -type f -not -path '*/__pycache__/*' -not -name '*.so') pyproject.toml tools/wheel_backend.py
 
 ## Everyday
@@ -44,12 +45,12 @@ setup: $(STAMPS)/venv ## .venv with Airflow and every tool, as locked in require
 
 ray: .venvs/ray/.installed ## .venvs/ray: the Ray that tests and demo talk to, which airfreight itself never needs
 
-build: $(STAMPS)/installed ## setup, and airfreight itself (a release wheel) installed into .venv
+build: $(STAMPS)/installed ## setup, airfreight itself (a release wheel) and the old import names installed into .venv
 
 test: build ray ## every Rust test and every Python test, the latter through a real Airflow and a real Ray
 	@$(MAKE) test-rust test-python
 
-demo: build ## the `flights` DAG on a real Airflow, on real data
+demo: build ray ## the DAGs `flights` and `flights_ray` on a real Airflow and a real Ray, on real data
 	@$(BIN)/python -m demo
 
 lint: $(STAMPS)/installed ## formatting, clippy, ruff, mypy, the stub, the layers
@@ -94,7 +95,7 @@ deny: $(TOOLS)/cargo-deny ## licences, sources and known advisories of every Rus
 	@$(STEP) "cargo deny: licences, bans, sources" $(TOOLS)/cargo-deny --all-features --locked check licenses bans sources
 	@tools/advisories $(TOOLS)/cargo-deny
 
-wheel: dist/.built ## dist/airfreight-*.whl
+wheel: dist/.built dist/.compat-built ## dist/airfreight-*.whl, and that of the old import names
 
 docs: $(STAMPS)/installed ## rustdoc, and the reference page generated from the settings
 	@$(STEP) "rustdoc" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
@@ -162,8 +163,14 @@ dist/.built: $(STAMPS)/venv $(RUST_SOURCES) $(PYTHON_SOURCES)
 	@PATH="$(BIN):$$PATH" $(STEP) "airfreight wheel" $(BIN)/uv build --wheel --python $(BIN)/python --no-build-isolation --out-dir dist
 	@touch $@
 
-$(STAMPS)/installed: dist/.built
-	@$(STEP) "install airfreight" $(BIN)/uv pip install --python $(BIN)/python --no-deps --reinstall --compile-bytecode dist/airfreight-*.whl
+dist/.compat-built: $(STAMPS)/venv $(COMPAT_SOURCES)
+	@rm -f dist/airfreight_ray_provider-*.whl
+	@$(STEP) "airfreight-ray-provider wheel" $(BIN)/uv build --wheel --python $(BIN)/python --out-dir dist compat
+	@touch $@
+
+$(STAMPS)/installed: dist/.built dist/.compat-built
+	@$(STEP) "install airfreight" $(BIN)/uv pip install --python $(BIN)/python --no-deps --reinstall --compile-bytecode \
+	  dist/airfreight-*.whl dist/airfreight_ray_provider-*.whl
 	@touch $@
 
 # Without byte code every process of a Ray cluster would import for a second longer, and each job is three of them.

@@ -1,0 +1,1 @@
+"""The XCom backend of ``airflow-provider-ray``."""
