@@ -184,12 +184,10 @@ pub enum RayError {
         source: Source,
     },
     /// Ray takes no package of this size.
-    #[error("the package of `{}` has {bytes} bytes, and Ray takes {limit} at most{}", path.display(), Largest(largest))]
+    #[error("the package of `{}` is larger than the {limit} bytes that Ray takes{}", path.display(), Largest(largest))]
     PackageTooLarge {
         /// What was packed.
         path: PathBuf,
-        /// The package's size, or how far it had grown.
-        bytes: u64,
         /// Ray's limit.
         limit: u64,
         /// The largest files in it with their sizes before compression, largest first.
@@ -225,8 +223,8 @@ struct Largest<'a>(&'a [(String, u64)]);
 impl fmt::Display for Largest<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (name, bytes)) in self.0.iter().enumerate() {
-            let before = if index == 0 { "; its largest files are" } else { "," };
-            write!(f, "{before} `{name}` ({bytes})")?;
+            let before = if index == 0 { "; before compression its largest files are" } else { "," };
+            write!(f, "{before} `{name}` ({bytes} bytes)")?;
         }
         Ok(())
     }
@@ -297,6 +295,9 @@ impl RayError {
                 "Ray refuses requests that look like a browser's: remove Origin, Referer and Sec-Fetch headers from the \
                  connection or proxy"
             }
+            Self::Rejected { status: 413, .. } => {
+                "a proxy before the cluster takes no body of this size: raise its limit, or send less"
+            }
             Self::Rejected { .. } => "the dashboard's log on the head node (dashboard.log) says more",
             Self::NotFound { .. } => "Ray forgets its jobs when the head node restarts, or when someone deletes them",
             Self::Conflict { .. } => "choose another id: Ray never takes one twice",
@@ -304,7 +305,9 @@ impl RayError {
             Self::Unsupported { .. } => "leave it out, or upgrade the cluster",
             Self::Submission { .. } => return None,
             Self::RuntimeEnv { .. } => "see Ray's documentation of runtime_env for what the key takes",
-            Self::Pack { .. } => "exclude what cannot be read in .rayignore, or with the runtime environment's excludes",
+            Self::Pack { .. } => {
+                "exclude what cannot be read in .rayignore, or with the runtime environment's excludes"
+            }
             Self::PackageTooLarge { .. } => {
                 "exclude what the job does not need in a .rayignore file beside it (as .gitignore) or with the runtime \
                  environment's excludes, and put data into a bucket"

@@ -19,13 +19,22 @@
 mod address;
 mod client;
 mod cluster;
+mod connect;
+mod credentials;
 mod cursor;
 mod error;
 mod job;
+mod json_text;
+mod listing;
 mod logs;
+mod package;
+mod pool;
+mod runtime_env;
 mod settings;
 mod submission;
 mod tail;
+mod tls;
+mod transport;
 
 pub use client::{Client, Stopped, Submitted};
 pub use cluster::{Cluster, RayVersion};

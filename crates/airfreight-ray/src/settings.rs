@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 /// Which certificates are trusted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -61,6 +61,29 @@ impl Settings {
         }
     }
 }
+
+impl PartialEq for Settings {
+    fn eq(&self, other: &Self) -> bool {
+        fn shown(pairs: &[(String, SecretString)]) -> Vec<(&str, &str)> {
+            pairs.iter().map(|(name, value)| (name.as_str(), value.expose_secret())).collect()
+        }
+        fn secret(token: Option<&SecretString>) -> Option<&str> {
+            token.map(ExposeSecret::expose_secret)
+        }
+        self.address == other.address
+            && secret(self.token.as_ref()) == secret(other.token.as_ref())
+            && shown(self.basic.as_slice()) == shown(other.basic.as_slice())
+            && shown(&self.headers) == shown(&other.headers)
+            && shown(&self.cookies) == shown(&other.cookies)
+            && self.verify == other.verify
+            && self.client_certificate == other.client_certificate
+            && self.proxy == other.proxy
+            && self.timeout == other.timeout
+            && self.patience == other.patience
+    }
+}
+
+impl Eq for Settings {}
 
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
