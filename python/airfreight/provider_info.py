@@ -16,6 +16,7 @@ def get_provider_info() -> dict[str, Any]:
         "description": "Values of any size between tasks, through shared memory; and work on Ray, without Ray.",
         "connection-types": [form.declaration()],
         "extra-links": ["airfreight.ray.links.RayJobLink"],
+        "task-decorators": [{"name": "ray", "class-name": "airfreight.decorators.ray_task"}],
         "cli": ["airfreight.cli.get_airfreight_cli_commands"],
         "config": {
             SECTION: {

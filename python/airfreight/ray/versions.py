@@ -31,13 +31,18 @@ def no_retry_in_vain() -> Iterator[None]:
         raise exceptions().AirflowFailException(str(error)) from error
 
 
-def default_deferrable() -> bool:
-    """What ``[operators] default_deferrable`` says."""
+def configuration() -> Any:
+    """Airflow's configuration."""
     try:
         from airflow.sdk.configuration import conf
     except ImportError:  # Airflow 3.0 and 3.1
         from airflow.configuration import conf
-    return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
+    return conf
+
+
+def default_deferrable() -> bool:
+    """What ``[operators] default_deferrable`` says."""
+    return bool(configuration().getboolean("operators", "default_deferrable", fallback=False))
 
 
 def can_defer() -> bool:
