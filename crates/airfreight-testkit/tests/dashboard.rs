@@ -189,6 +189,14 @@ async fn old_rays_have_their_ways() {
     let missing = get(port, &format!("/api/v0/logs/file?node_id={node}&filename=nope&lines=-1")).await;
     assert_eq!(missing.status, 200);
     assert!(missing.text.starts_with("0Closing HTTP stream due to internal server error."));
+
+    let middle = Dashboard::start(Options { ray_version: "2.43.0".into(), ..Options::default() }).await.unwrap();
+    middle.add_file("x.log", "text\n");
+    let file = |rest: &str| format!("/api/v0/logs/file?node_id={node}&lines=-1&filename={rest}");
+    assert_eq!(get(middle.port(), &file("x.log")).await.text, "1text\n");
+    assert_eq!(get(middle.port(), &file("x.log&format=text")).await.text, "text\n");
+    let missing = get(middle.port(), &file("nope&format=text")).await;
+    assert!(missing.status == 200 && missing.text.starts_with("[get_logs] Fetch log error: "));
 }
 
 #[tokio::test]

@@ -118,8 +118,7 @@ fn submit(shared: &Shared, state: &mut State, body: &Bytes) -> Answer {
     body.retain(|_, value| !value.is_null());
     for (key, value) in &body {
         let known = FIELDS.iter().find(|(name, ..)| name == key);
-        // Between 2.51 and 2.54.
-        let known = known.filter(|(name, ..)| *name != "entrypoint_label_selector" || shared.is_at_least(52));
+        let known = known.filter(|(name, ..)| *name != "entrypoint_label_selector" || shared.is_at_least(54));
         match known {
             None => {
                 let error =

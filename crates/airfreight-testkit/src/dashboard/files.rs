@@ -28,6 +28,32 @@ fn find(shared: &Shared, name: &str) -> Option<Text> {
     Some(text)
 }
 
+/// How a Ray sends log files.
+pub(super) enum LogFormat {
+    /// Before 2.40, and before 2.47 unless asked otherwise: each piece begins with `1`, an error with `0`.
+    Marked,
+    /// From 2.40 to 2.46 on demand: plain, also errors.
+    Text,
+    /// Since 2.47: plain, and errors have their status.
+    Plain,
+}
+
+impl LogFormat {
+    fn prefix(&self) -> &'static [u8] {
+        if matches!(self, Self::Marked) { b"1" } else { b"" }
+    }
+
+    fn error(&self, error: &str) -> Answer {
+        match self {
+            Self::Marked => {
+                text(StatusCode::OK, format!("0Closing HTTP stream due to internal server error.\n{error}"))
+            }
+            Self::Text => text(StatusCode::OK, format!("[get_logs] Fetch log error: {error}")),
+            Self::Plain => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_owned()),
+        }
+    }
+}
+
 /// `GET /api/v0/logs/file`.
 pub(super) fn file(shared: &Shared, query: &str) -> Answer {
     let (mut node, mut name, mut lines, mut format) = (String::new(), String::new(), 1000, String::new());
@@ -45,21 +71,17 @@ pub(super) fn file(shared: &Shared, query: &str) -> Answer {
     } else {
         Err(format!("Agent for node id: {node} doesn't exist."))
     };
-    // Up to 2.43 or so each piece began with a byte that said how it went, and errors came with status 200.
-    let old = !(shared.is_at_least(44) || shared.is_at_least(40) && format == "text");
     let log = match found {
         Ok(log) => log,
-        Err(error) if old => {
-            return text(StatusCode::OK, format!("0Closing HTTP stream due to internal server error.\n{error}"));
-        }
-        Err(error) => return text(StatusCode::INTERNAL_SERVER_ERROR, error),
+        Err(error) => return shared.log_format(&format).error(&error),
     };
+    let prefix = shared.log_format(&format).prefix();
     let from = match lines {
         -1 => 0,
         0 => log.tail(1000),
         lines => log.tail(lines.unsigned_abs()),
     };
-    let mut answer = answer(StatusCode::OK, "text/plain", Pieces::chunked(log, from, if old { b"1" } else { b"" }));
+    let mut answer = answer(StatusCode::OK, "text/plain", Pieces::chunked(log, from, prefix));
     let attachment = HeaderValue::from_static("attachment; filename=\"file.txt\"");
     answer.headers_mut().insert(CONTENT_DISPOSITION, attachment);
     answer

@@ -23,6 +23,7 @@ use super::answer::{Answer, text};
 use super::body::Faulty;
 use super::control::{self, control};
 use super::fault::{Fault, Faults, Server};
+use super::files::LogFormat;
 use super::requests::{Arrived, Requests};
 use super::state::State;
 use super::{Options, api, files};
@@ -83,6 +84,15 @@ impl Shared {
     /// Whether this pretends to be Ray `2.{minor}` or later.
     pub(super) fn is_at_least(&self, minor: u32) -> bool {
         self.minor >= minor
+    }
+
+    /// How this Ray sends log files when asked for this `format`.
+    pub(super) fn log_format(&self, asked: &str) -> LogFormat {
+        match self.minor {
+            47.. => LogFormat::Plain,
+            40.. if asked == "text" => LogFormat::Text,
+            _ => LogFormat::Marked,
+        }
     }
 
     /// Where jobs say that the agent of their node is.
