@@ -73,11 +73,7 @@ class Outcome:
                 f"{self._id}",
                 "rerun the task",
             )
-        pieces = []
-        start = 0
-        for length in result["lengths"]:
-            pieces.append(data[start : start + length])
-            start += length
+        pieces = [data[start : start + length] for start, length in result["places"]]
         from airfreight.codec.stream import load
 
         with _known_as(self.record.get("module"), function):
@@ -115,9 +111,9 @@ class Outcome:
                 break
         return None
 
-    def _bytes(self, result: dict[str, Any]) -> bytes | bytearray:
+    def _bytes(self, result: dict[str, Any]) -> bytearray:
         if "inline" in result:
-            return a2b_base64(result["inline"])
+            return bytearray(a2b_base64(result["inline"]))
         if "file" in result:
             return self._joined(self._file(result["file"]).splitlines(), result["chunks"], result["nbytes"])
         prefix = f"{self._prefix}= "

@@ -114,7 +114,8 @@ class _Pickler(pickle.Pickler):
             self.needs_codec = True
         elif top != "builtins":
             self.named.append(named)
-            if top not in sys.stdlib_module_names:
+            # Not what compiled libraries make up for themselves.
+            if top not in sys.stdlib_module_names and getattr(sys.modules.get(top), "__spec__", None) is not None:
                 self.modules.add(top)
 
 

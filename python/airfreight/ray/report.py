@@ -30,6 +30,9 @@ _RESULT_FILE_SECONDS = 24 * 3600
 CHUNK_BYTES = 192 * 1024
 _LOG_CHUNK_BYTES = 12 * 1024
 
+#: Where a buffer may begin, so that arrays over it are aligned.
+_ALIGNMENT = 64
+
 _FRAMES_MAX = 120
 _TEXT_LENGTH_MAX = 16 * 1024
 _CHAIN_MAX = 10
@@ -112,11 +115,15 @@ def packed(value: Any) -> Record:
         raise
     except Exception as error:
         raise explain(value, error) from error
-    stream = b"".join(parts.stream)
-    pieces = [stream, *parts.buffers]
-    lengths = [len(piece) for piece in pieces]
-    nbytes = sum(lengths)
-    record: Record = {"lengths": lengths, "nbytes": nbytes}
+    pieces: list[Any] = []
+    places = []
+    nbytes = 0
+    for piece in (b"".join(parts.stream), *parts.buffers):
+        gap = -nbytes % _ALIGNMENT
+        pieces += [bytes(gap), piece] if gap else [piece]
+        places.append([nbytes + gap, len(piece)])
+        nbytes += gap + len(piece)
+    record: Record = {"places": places, "nbytes": nbytes}
     if nbytes > RESULT_BYTES_MAX:
         raise Refused(
             f"the result of {nbytes / (1 << 20):.0f} MiB is larger than what can come back from the cluster "
