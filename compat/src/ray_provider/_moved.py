@@ -16,7 +16,6 @@ class Moved(NamedTuple):
 
     to: str
     stand_in: str = ""
-    note: str = ""
 
 
 def moved(module: str, names: Mapping[str, Moved]) -> Callable[[str], Any]:
@@ -35,14 +34,8 @@ def moved(module: str, names: Mapping[str, Moved]) -> Callable[[str], Any]:
         value = getattr(import_module(home), attribute)
         # From here on the module has the name, so that this is asked once.
         setattr(sys.modules[module], name, value)
-        warn(f"{module}.{name}", place.to, place.note)
+        package, _, new = place.to.rpartition(".")
+        warnings.warn(f"{module}.{name} has moved: from {package} import {new}", DeprecationWarning, stacklevel=2)
         return value
 
     return resolve
-
-
-def warn(old: str, new: str, note: str = "") -> None:
-    """Say where to import a name from now; shown at the import in the DAG file, since Airflow counts these per file."""
-    package, _, name = new.rpartition(".")
-    text = f"{old} has moved: from {package} import {name}" if package else f"{old} has moved: {new}"
-    warnings.warn(f"{text}. {note}" if note else text, DeprecationWarning, stacklevel=3)

@@ -1,4 +1,4 @@
-"""``ray_task`` with the defaults that it had, and ``ray.task`` as a module's function."""
+"""``ray_task`` as ``airflow-provider-ray`` had it."""
 
 from __future__ import annotations
 
@@ -31,27 +31,22 @@ def ray_task(
         ``ray_cluster_connection`` is what they get otherwise, as before.
     :param ray_worker_pool: the Airflow pool of the task, which must exist.
     :param eager: no effect: a value outlives the process that made it.
-    :param checkpoint: no effect: a task that runs again reads what the tasks above it returned.
+    :param checkpoint: no effect yet: a task that runs again reads what the tasks above it returned.
     :param multiple_outputs: push each item of the returned dict as an XCom of its own.
     :param kwargs: for the operator, such as ``retries``, ``num_cpus`` or ``runtime_env``.
     """
     _environment.explain()
     if isinstance(python_callable, str):
-        python_callable, ray_conn_id = None, python_callable
+        ray_conn_id = python_callable
+        python_callable = None
     if ray_conn_id == _UNSAID:
         ray_conn_id = _environment.connection()
-    # Those without effect warn there.
-    given = {name: True for name, value in (("eager", eager), ("checkpoint", checkpoint)) if value}
     return decorators.ray_task(
         python_callable,
+        multiple_outputs,
         ray_conn_id=ray_conn_id,
         ray_worker_pool=ray_worker_pool,
-        multiple_outputs=multiple_outputs,
-        **given,
+        eager=eager,
+        checkpoint=checkpoint,
         **kwargs,
     )
-
-
-def task(*args: Any, **kwargs: Any) -> Any:
-    """``ray.task`` of the module ``ray_provider.decorators.ray``."""
-    return decorators.ray.task(*args, **kwargs)

@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING
 from ray_provider._moved import Moved, moved
 
 if TYPE_CHECKING:
-    from airfreight.decorators import ray
-    from ray_provider._ray_task import task
+    from ray_provider._astro import ray, task
 
 __all__ = ["ray", "task"]
 
 __getattr__ = moved(
     __name__,
     {
-        "ray": Moved("airfreight.decorators.ray"),
-        "task": Moved("airfreight.decorators.ray", "ray_provider._ray_task.task"),
+        "ray": Moved("airfreight.decorators.ray", "ray_provider._astro.ray"),
+        "task": Moved("airfreight.decorators.ray", "ray_provider._astro.task"),
     },
 )
