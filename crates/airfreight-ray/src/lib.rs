@@ -35,6 +35,7 @@ mod submission;
 mod tail;
 mod tls;
 mod transport;
+mod watch;
 
 pub use client::{Client, Stopped, Submitted};
 pub use cluster::{Cluster, RayVersion};
@@ -44,6 +45,8 @@ pub use job::{Job, JobStatus};
 pub use logs::{Lines, LogStream};
 pub use settings::{Settings, Verify};
 pub use submission::Submission;
+pub use tail::is_control;
+pub use watch::{Event, Follow, Watch, Watcher};
 
 /// The most connections that a process has open to one cluster at a time, its nodes' agents included.
 pub const CONNECTIONS_MAX: usize = 8;

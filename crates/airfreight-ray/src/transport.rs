@@ -89,18 +89,14 @@ impl Body {
             let frame = timeout(self.silence_max, self.incoming.frame())
                 .await
                 .map_err(|_| silence("the answer stopped", self.silence_max))?;
-            match frame {
-                Some(frame) => {
-                    if let Ok(data) = frame?.into_data() {
-                        return Ok(Some(data));
-                    }
+            let Some(frame) = frame else {
+                if let Some(lease) = self.lease.take() {
+                    lease.give_back().await;
                 }
-                None => {
-                    if let Some(lease) = self.lease.take() {
-                        lease.give_back().await;
-                    }
-                    return Ok(None);
-                }
+                return Ok(None);
+            };
+            if let Ok(data) = frame?.into_data() {
+                return Ok(Some(data));
             }
         }
     }
@@ -157,7 +153,7 @@ impl Transport {
 
     /// Sends a request until it is answered, and reads the whole answer.
     pub(crate) async fn ask(&self, call: &Call) -> Result<Answer> {
-        self.persist(call, async || {
+        self.persist(call, || async move {
             let limit = self.limit(call);
             let (parts, body) =
                 timeout(limit, self.send(call)).await.map_err(|_| passing(silence("no answer", limit)))??.into_parts();
@@ -181,23 +177,21 @@ impl Transport {
         if !(200..300).contains(&answer.status) {
             return Ok(None);
         }
-        match serde_json::from_slice(&answer.body) {
-            Ok(value) => Ok(Some(value)),
-            // Perhaps it was damaged on its way: one more attempt. What is read or repeated here does no harm twice.
-            Err(_) => {
-                let again = self.ask(call).await?;
-                serde_json::from_slice(&again.body).map(Some).map_err(|source| RayError::Unreadable {
-                    action: call.action.clone(),
-                    address: self.address.base.clone(),
-                    source: source.into(),
-                })
-            }
+        if let Ok(value) = serde_json::from_slice(&answer.body) {
+            return Ok(Some(value));
         }
+        // Perhaps it was damaged on its way: one more attempt. What is asked for here does no harm twice.
+        let again = self.ask(call).await?;
+        serde_json::from_slice(&again.body).map(Some).map_err(|source| RayError::Unreadable {
+            action: call.action.clone(),
+            address: self.address.base.clone(),
+            source: source.into(),
+        })
     }
 
     /// Sends a request until its answer begins. `None` if the status is one that the caller accepts instead.
     pub(crate) async fn open(&self, call: &Call) -> Result<Option<Body>> {
-        self.persist(call, async || {
+        self.persist(call, || async move {
             let response = timeout(self.settings.timeout, self.send(call))
                 .await
                 .map_err(|_| passing(silence("no answer", self.settings.timeout)))??;
@@ -219,7 +213,11 @@ impl Transport {
     }
 
     /// Repeats what may be repeated.
-    async fn persist<T>(&self, call: &Call, attempt: impl AsyncFn() -> Result<T, Failure>) -> Result<T> {
+    async fn persist<T, F>(&self, call: &Call, attempt: impl Fn() -> F) -> Result<T>
+    where
+        // Not `AsyncFn`: its futures could not be spawned ("`Send` is not general enough").
+        F: Future<Output = Result<T, Failure>>,
+    {
         let began = Instant::now();
         let mut pauses = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(200))

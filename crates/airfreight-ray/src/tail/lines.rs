@@ -3,7 +3,7 @@
 use crate::cursor::{CONTEXT_BYTES, Cursor};
 
 /// What a line begins with that is not for people.
-pub const CONTROL_PREFIX: &[u8] = b"\x1eairfreight ";
+const CONTROL_PREFIX: &[u8] = b"\x1eairfreight ";
 
 /// Longer lines come in pieces.
 pub(crate) const LINE_BYTES_MAX: usize = 64 << 10;
@@ -128,7 +128,7 @@ fn keep_last(context: &mut Vec<u8>, bytes: &[u8]) {
     context.drain(..excess);
 }
 
-/// Whether a line, as its job wrote it, is not for people.
+/// Whether a line of a job's log is not for people, but for whoever submitted the job.
 #[must_use]
 pub fn is_control(line: &[u8]) -> bool {
     line.starts_with(CONTROL_PREFIX)

@@ -11,6 +11,7 @@
 //! whole is fetched now and then (whenever the log has doubled) and at the job's end, and compared by checksum. Were
 //! lines missed, all from the last certain place on are handed out again, and marked.
 
+mod fetch;
 mod lines;
 mod overlap;
 
@@ -18,7 +19,8 @@ use std::time::{Duration, Instant};
 
 use crc_fast::{CrcAlgorithm, Digest};
 
-pub(crate) use self::lines::{CONTROL_PREFIX, Lines, is_control};
+use self::lines::Lines;
+pub use self::lines::is_control;
 use self::overlap::{Overlap, overlap};
 use crate::cursor::{CONTEXT_BYTES, Cursor};
 
@@ -284,18 +286,9 @@ impl Tail {
         self.place.lines.finish(lines);
     }
 
-    /// The log is not there, or has no such offset.
-    pub(crate) fn missing(&mut self) -> Outcome {
-        if self.place.lines.fed() == 0 {
-            return Outcome::Unchanged;
-        }
-        self.shorter += 1;
-        if self.shorter > 1 {
-            self.shorter = 0;
-            self.restart(false);
-            return Outcome::Restarted;
-        }
-        Outcome::Later
+    /// Whether nothing has been read yet.
+    pub(crate) fn is_at_beginning(&self) -> bool {
+        self.place.lines.fed() == 0
     }
 
     /// How many bytes before the place [`Ask::From`] must bring along.

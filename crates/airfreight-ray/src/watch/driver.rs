@@ -1,0 +1,230 @@
+//! Carries out the plan: one task for all watches of a cluster.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinSet;
+use tokio::time::sleep_until;
+
+use super::outlet::Outlet;
+use super::plan::{Answer, Ask, Key, LogAnswer, Notice, Plan, Wish};
+use super::turn::{Reader, Ways, read};
+use super::{Event, Follow};
+use crate::{Client, RayError};
+
+/// What the handles want.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// One more watch.
+    Follow(Order),
+    /// Some outlet has been closed.
+    Forget,
+}
+
+/// A watch to begin.
+#[derive(Debug)]
+pub(crate) struct Order {
+    pub(crate) follow: Follow,
+    pub(crate) outlet: Arc<Outlet>,
+}
+
+/// What a watch needs besides its place in the plan.
+struct Served {
+    outlet: Arc<Outlet>,
+    /// Taken along by the turn that reads.
+    reader: Option<Reader>,
+}
+
+/// What a background task came back with.
+enum Done {
+    Answer(Answer),
+    Read { key: Key, reader: Reader, answer: LogAnswer, file_works: bool },
+}
+
+/// How long it is remembered that the state API is not there.
+const FILE_MISSED: Duration = Duration::from_secs(300);
+/// However short the plan's pauses are.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+
+/// Serves every watch of one watcher, until the last handle is gone.
+pub(crate) async fn drive(client: Client, patience: Duration, mut commands: UnboundedReceiver<Command>) {
+    let plan = Plan::new(client.address(), patience, Instant::now());
+    let mut driver = Driver {
+        client,
+        plan,
+        served: BTreeMap::new(),
+        working: JoinSet::new(),
+        next_key: 0,
+        no_file: None,
+        tickets: HashMap::new(),
+    };
+    loop {
+        let now = Instant::now();
+        let notices = driver.plan.tick(now);
+        driver.tell(notices);
+        for ask in driver.plan.asks(now) {
+            driver.begin(ask, now);
+        }
+        let wake = driver.plan.wake_at(now).map(|wake| wake.max(now + PAUSE_MIN));
+        let pause = async {
+            match wake {
+                Some(wake) => sleep_until(wake.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            command = commands.recv() => match command {
+                Some(Command::Follow(order)) => driver.follow(order),
+                Some(Command::Forget) => driver.forget_closed(),
+                None => return,
+            },
+            Some(done) = driver.working.join_next_with_id() => driver.take(done),
+            () = pause => {}
+        }
+    }
+}
+
+struct Driver {
+    client: Client,
+    plan: Plan,
+    served: BTreeMap<Key, Served>,
+    working: JoinSet<Done>,
+    /// What each task in the background was to do, should it break down.
+    tickets: HashMap<tokio::task::Id, Ask>,
+    next_key: Key,
+    /// When it was seen that there is no state API.
+    no_file: Option<Instant>,
+}
+
+impl Driver {
+    fn follow(&mut self, Order { follow, outlet }: Order) {
+        let key = self.next_key;
+        self.next_key += 1;
+        let now = Instant::now();
+        let deadline = follow.deadline.map(|deadline| {
+            let rest = deadline.duration_since(SystemTime::now()).unwrap_or_default();
+            // What no clock reaches is for ever, or a century.
+            now.checked_add(rest).unwrap_or(now + Duration::from_secs(3_155_760_000))
+        });
+        let reader = Reader::new(follow.cursor.as_ref());
+        let wish = Wish { id: follow.id, logs: follow.logs, session: follow.session, deadline };
+        self.served.insert(key, Served { outlet, reader: Some(reader) });
+        self.plan.add(key, wish, now);
+    }
+
+    fn forget_closed(&mut self) {
+        let closed: Vec<Key> =
+            self.served.iter().filter(|(_, served)| served.outlet.is_closed()).map(|(key, _)| *key).collect();
+        for key in closed {
+            self.plan.remove(key);
+            self.served.remove(&key);
+        }
+    }
+
+    fn begin(&mut self, ask: Ask, now: Instant) {
+        let client = self.client.clone();
+        let handle = match ask.clone() {
+            Ask::List => self.working.spawn(async move {
+                let jobs = client.jobs().await;
+                Done::Answer(Answer::List(jobs, now.elapsed()))
+            }),
+            Ask::Job(key, id) => {
+                self.working.spawn(async move { Done::Answer(Answer::Job(key, client.job(&id).await)) })
+            }
+            Ask::Session => self.working.spawn(async move {
+                let session = client.cluster().await.map(|cluster| cluster.session_name);
+                Done::Answer(Answer::Session(session))
+            }),
+            Ask::Log { key, job, last } => {
+                let Some((outlet, mut reader)) = self
+                    .served
+                    .get_mut(&key)
+                    .and_then(|served| Some((Arc::clone(&served.outlet), served.reader.take()?)))
+                else {
+                    let _ = self.plan.answer(Answer::Log(key, LogAnswer::Unchanged), now);
+                    return;
+                };
+                let file = self.no_file.is_none_or(|then| now >= then + FILE_MISSED);
+                self.working.spawn(async move {
+                    let mut ways = Ways { range: true, file };
+                    let answer = tokio::select! {
+                        biased;
+                        () = outlet.closed() => LogAnswer::Unchanged,
+                        answer = read(&client, &job, &mut reader, &outlet, &mut ways, last) => answer,
+                    };
+                    Done::Read { key, reader, answer, file_works: ways.file }
+                })
+            }
+        };
+        self.tickets.insert(handle.id(), ask);
+    }
+
+    fn take(&mut self, done: Result<(tokio::task::Id, Done), tokio::task::JoinError>) {
+        let now = Instant::now();
+        let answer = match done {
+            Ok((ticket, done)) => {
+                self.tickets.remove(&ticket);
+                match done {
+                    Done::Answer(answer) => answer,
+                    Done::Read { key, reader, answer, file_works } => {
+                        self.no_file = if file_works { None } else { self.no_file.or(Some(now)) };
+                        if let Some(served) = self.served.get_mut(&key) {
+                            served.reader = Some(reader);
+                        }
+                        Answer::Log(key, answer)
+                    }
+                }
+            }
+            Err(broken) => match self.tickets.remove(&broken.id()) {
+                Some(ask) => self.broken(ask, &broken.to_string()),
+                None => return,
+            },
+        };
+        let notices = self.plan.answer(answer, now);
+        self.tell(notices);
+    }
+
+    /// What a task that broke down would have answered. Its watch must hear of it rather than wait for ever.
+    fn broken(&mut self, ask: Ask, how: &str) -> Answer {
+        let error = || RayError::Internal { what: format!("a task of the watcher broke down: {how}") };
+        match ask {
+            Ask::List => Answer::List(Err(error()), Duration::ZERO),
+            Ask::Job(key, _) => Answer::Job(key, Err(error())),
+            Ask::Session => Answer::Session(Err(error())),
+            Ask::Log { key, .. } => {
+                if let Some(served) = self.served.get_mut(&key) {
+                    served.reader = Some(Reader::new(Some(&served.outlet.cursor())));
+                }
+                Answer::Log(key, LogAnswer::Failed(error()))
+            }
+        }
+    }
+
+    fn tell(&mut self, notices: Vec<(Key, Notice)>) {
+        for (key, notice) in notices {
+            let Some(served) = self.served.get_mut(&key) else { continue };
+            let outlet = Arc::clone(&served.outlet);
+            let over = match notice {
+                Notice::Event(event) => {
+                    let over = event.is_last();
+                    // A line that was never completed is handed out before the end.
+                    if let (Event::Gone { .. }, Some(reader)) = (&event, &mut served.reader) {
+                        reader.finish(&outlet);
+                    }
+                    outlet.push(event);
+                    over
+                }
+                Notice::Error(error) => {
+                    outlet.fail(error);
+                    true
+                }
+            };
+            if over {
+                self.served.remove(&key);
+            }
+        }
+    }
+}

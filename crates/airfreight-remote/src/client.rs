@@ -1,0 +1,239 @@
+//! `airfreight._remote.RayClient`.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use airfreight_ray::{Client, Cursor, Follow, Job, Lines, RayError, Settings, Stopped, Submission, Verify};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+use secrecy::SecretString;
+use serde_json::{Map, Value};
+
+use crate::error::{self, from_ray, invalid};
+use crate::json::{from_python, to_python};
+use crate::process::{Cluster, process};
+use crate::wait::block;
+use crate::watch::Watch;
+
+/// What a client was made with. Has no `Debug`: most of it may be secret.
+#[derive(Clone, PartialEq)]
+pub(crate) struct Arguments {
+    address: String,
+    token: Option<String>,
+    basic: Option<(String, String)>,
+    headers: BTreeMap<String, String>,
+    cookies: BTreeMap<String, String>,
+    verify: Verify,
+    client_certificate: Option<(PathBuf, PathBuf)>,
+    proxy: Option<String>,
+    timeout: Duration,
+    patience: Duration,
+}
+
+impl Arguments {
+    pub(crate) fn settings(&self) -> Settings {
+        let secret = |text: &String| SecretString::from(text.as_str());
+        let pairs = |pairs: &BTreeMap<String, String>| pairs.iter().map(|(k, v)| (k.clone(), secret(v))).collect();
+        let mut settings = Settings::new(&self.address);
+        settings.token = self.token.as_ref().map(secret);
+        settings.basic = self.basic.as_ref().map(|(login, password)| (login.clone(), secret(password)));
+        settings.headers = pairs(&self.headers);
+        settings.cookies = pairs(&self.cookies);
+        settings.verify = self.verify.clone();
+        settings.client_certificate = self.client_certificate.clone();
+        settings.proxy = self.proxy.clone();
+        settings.timeout = self.timeout;
+        settings.patience = self.patience;
+        settings
+    }
+}
+
+#[pyclass(frozen, module = "airfreight._remote")]
+pub(crate) struct RayClient {
+    arguments: Arguments,
+    address: String,
+}
+
+impl RayClient {
+    fn cluster_of(&self, py: Python<'_>) -> PyResult<Cluster> {
+        process(py)?.cluster(py, &self.arguments)
+    }
+
+    /// Calls the cluster without the interpreter's lock.
+    fn call<T, F>(&self, py: Python<'_>, call: impl FnOnce(Client) -> F) -> PyResult<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, RayError>> + Send + 'static,
+    {
+        let client = self.cluster_of(py)?.client;
+        block(py, call(client))?.map_err(|error| from_ray(py, &error))
+    }
+}
+
+fn seconds(py: Python<'_>, name: &str, seconds: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|_| invalid(py, &format!("cannot use {name}={seconds}: it must be a number of seconds"), None))
+}
+
+#[pymethods]
+impl RayClient {
+    #[new]
+    #[pyo3(signature = (
+        address, *, token=None, basic=None, headers=None, cookies=None, verify=None, client_cert=None,
+        client_key=None, proxy=None, timeout=30.0, patience=300.0
+    ), text_signature = "(address, *, token=None, basic=None, headers=None, cookies=None, verify=True, \
+        client_cert=None, client_key=None, proxy=None, timeout=30.0, patience=300.0)")]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
+    fn new(
+        py: Python<'_>,
+        address: String,
+        token: Option<String>,
+        basic: Option<(String, String)>,
+        headers: Option<Bound<'_, PyAny>>,
+        cookies: Option<Bound<'_, PyAny>>,
+        verify: Option<Bound<'_, PyAny>>,
+        client_cert: Option<PathBuf>,
+        client_key: Option<PathBuf>,
+        proxy: Option<String>,
+        timeout: f64,
+        patience: f64,
+    ) -> PyResult<Self> {
+        let pairs = |pairs: Option<Bound<'_, PyAny>>| -> PyResult<BTreeMap<String, String>> {
+            let Some(pairs) = pairs else { return Ok(BTreeMap::new()) };
+            py.import("builtins")?.call_method1("dict", (pairs,))?.extract()
+        };
+        let verify = match verify {
+            None => Verify::System,
+            Some(verify) => match verify.extract::<bool>() {
+                Ok(true) => Verify::System,
+                Ok(false) => Verify::Off,
+                Err(_) => Verify::Bundle(verify.extract()?),
+            },
+        };
+        let arguments = Arguments {
+            address,
+            token,
+            basic,
+            headers: pairs(headers)?,
+            cookies: pairs(cookies)?,
+            verify,
+            client_certificate: client_cert.map(|cert| (cert.clone(), client_key.unwrap_or(cert))),
+            proxy,
+            timeout: seconds(py, "timeout", timeout)?,
+            patience: seconds(py, "patience", patience)?,
+        };
+        // Says what is wrong with the arguments, and is dropped again: what is made before a fork is of no use after it.
+        let client = Client::new(arguments.settings()).map_err(|error| from_ray(py, &error))?;
+        Ok(Self { arguments, address: client.address().to_owned() })
+    }
+
+    #[getter]
+    fn address(&self) -> &str {
+        &self.address
+    }
+
+    fn cluster<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let cluster = self.call(py, |client| async move { client.cluster().await })?;
+        let dict = PyDict::new(py);
+        dict.set_item("ray_version", cluster.ray_version)?;
+        dict.set_item("python_version", cluster.python_version)?;
+        dict.set_item("session_name", cluster.session_name)?;
+        dict.set_item("authentication", cluster.authentication)?;
+        Ok(dict)
+    }
+
+    fn submit(&self, py: Python<'_>, submission: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let body: Map<String, Value> = from_python(submission, "the submission")?;
+        let submission = Submission::from_body(body).map_err(|error| from_ray(py, &error))?;
+        if submission.submission_id().is_none() {
+            let hint = "choose an id: it is how a lost answer is told from a lost job";
+            return Err(invalid(py, "cannot submit the job: it has no submission_id", Some(hint)));
+        }
+        Ok(self.call(py, |client| async move { client.submit(submission).await })?.created)
+    }
+
+    fn job<'py>(&self, py: Python<'py>, submission_id: String) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let job = self.call(py, |client| async move { client.job(&submission_id).await })?;
+        job.map(|job| to_python(py, job.details())).transpose()
+    }
+
+    fn jobs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let jobs = self.call(py, |client| async move { client.jobs().await })?;
+        to_python(py, &jobs.into_iter().map(Job::into_details).collect::<Vec<_>>())
+    }
+
+    fn stop(&self, py: Python<'_>, submission_id: String) -> PyResult<bool> {
+        let stopped = self.call(py, |client| async move { client.stop(&submission_id).await })?;
+        Ok(stopped != Stopped::WasOver)
+    }
+
+    fn delete(&self, py: Python<'_>, submission_id: String) -> PyResult<bool> {
+        self.call(py, |client| async move { client.delete(&submission_id).await })
+    }
+
+    fn logs(&self, py: Python<'_>, submission_id: String) -> PyResult<String> {
+        self.call(py, |client| async move { client.log_text(&submission_id).await })
+    }
+
+    fn last_lines(&self, py: Python<'_>, submission_id: String, lines: u32) -> PyResult<Vec<String>> {
+        self.call(py, |client| async move { client.last_lines(&submission_id, lines).await })
+    }
+
+    fn log_file<'py>(&self, py: Python<'py>, node_id: String, name: String) -> PyResult<Bound<'py, PyBytes>> {
+        let read = |client: Client| async move { client.log_file(&node_id, &name, Lines::All).await?.bytes().await };
+        Ok(PyBytes::new(py, &self.call(py, read)?))
+    }
+
+    fn upload(&self, py: Python<'_>, package: Vec<u8>) -> PyResult<String> {
+        self.call(py, |client| async move { client.upload(package).await })
+    }
+
+    #[pyo3(signature = (runtime_env, base=None))]
+    fn resolve_runtime_env<'py>(
+        &self,
+        py: Python<'py>,
+        runtime_env: &Bound<'py, PyAny>,
+        base: Option<PathBuf>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let given: Map<String, Value> = from_python(runtime_env, "the runtime environment")?;
+        let resolve = |client: Client| async move { client.resolve_runtime_env(given, base.as_deref()).await };
+        to_python(py, &self.call(py, resolve)?)
+    }
+
+    fn job_url(&self, py: Python<'_>, submission_id: &str) -> PyResult<String> {
+        Ok(self.cluster_of(py)?.client.job_url(submission_id))
+    }
+
+    #[pyo3(signature = (submission_id, *, logs=true, cursor=None, session=None, deadline=None))]
+    fn watch(
+        &self,
+        py: Python<'_>,
+        submission_id: String,
+        logs: bool,
+        cursor: Option<&str>,
+        session: Option<String>,
+        deadline: Option<f64>,
+    ) -> PyResult<Watch> {
+        let cursor = cursor.map(str::parse::<Cursor>).transpose().map_err(|error| {
+            invalid(py, &format!("cannot watch `{submission_id}`: {error}"), Some("pass on what `watch.cursor` said"))
+        })?;
+        let deadline = deadline.map(|unix| moment(py, unix)).transpose()?;
+        let process = process(py)?;
+        let cluster = process.cluster(py, &self.arguments)?;
+        let follow = Follow { logs, cursor, session, deadline, ..Follow::new(&submission_id) };
+        Ok(Watch::new(submission_id, cluster.watcher.watch(follow)))
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<RayClient {}>", self.address)
+    }
+}
+
+fn moment(py: Python<'_>, unix: f64) -> PyResult<SystemTime> {
+    // What lies before 1970 is as over as 1970.
+    UNIX_EPOCH
+        .checked_add(seconds(py, "deadline", unix.max(0.0))?)
+        .ok_or_else(|| error::invalid(py, &format!("cannot use deadline={unix}: no clock gets there"), None))
+}

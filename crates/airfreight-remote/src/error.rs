@@ -1,0 +1,61 @@
+//! Errors of the clients as the classes of `airfreight.errors`.
+
+use std::error::Error;
+use std::io;
+
+use airfreight_core::{ErrorKind, chain};
+use airfreight_ray::RayError;
+use pyo3::exceptions::PyOSError;
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+
+/// The Python exception for an error of the Ray client: its chain as the message, its hint, an `OSError` as its cause.
+pub(crate) fn from_ray(py: Python<'_>, error: &RayError) -> PyErr {
+    let raised = new(py, error.kind(), &chain(error), error.hint());
+    if let Some(source) = system_error(error) {
+        let cause = match source.raw_os_error() {
+            Some(code) => PyOSError::new_err((code, source.to_string())),
+            None => PyOSError::new_err(source.to_string()),
+        };
+        raised.set_cause(py, Some(cause));
+    }
+    raised
+}
+
+/// An `InvalidError`.
+pub(crate) fn invalid(py: Python<'_>, message: &str, hint: Option<&str>) -> PyErr {
+    new(py, ErrorKind::Invalid, message, hint)
+}
+
+/// An exception of the class that stands for `kind`.
+pub(crate) fn new(py: Python<'_>, kind: ErrorKind, message: &str, hint: Option<&str>) -> PyErr {
+    let class = match kind {
+        ErrorKind::NotFound => "ObjectNotFoundError",
+        ErrorKind::Lost => "ObjectLostError",
+        ErrorKind::Full => "StoreFullError",
+        ErrorKind::Unavailable => "UnavailableError",
+        ErrorKind::Denied => "DeniedError",
+        ErrorKind::Invalid => "InvalidError",
+        ErrorKind::Corrupt => "CorruptError",
+        ErrorKind::Conflict => "ConflictError",
+        _ => "InternalError",
+    };
+    let class = py
+        .import("airfreight.errors")
+        .and_then(|errors| errors.getattr(class)?.cast_into::<PyType>().map_err(PyErr::from));
+    match class {
+        Ok(class) => PyErr::from_type(class, (message.to_owned(), hint.map(str::to_owned))),
+        Err(error) => error,
+    }
+}
+
+fn system_error(error: &RayError) -> Option<&io::Error> {
+    let mut cause: Option<&(dyn Error + 'static)> = error.source();
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        cause = error.source();
+    }
+    None
+}

@@ -1,0 +1,37 @@
+//! A watch's events as Python's dicts.
+
+use airfreight_ray::Event;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::json::to_python;
+
+pub(crate) fn to_dict<'py>(py: Python<'py>, event: Event) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("event", event.name())?;
+    match event {
+        Event::Lines { lines, cursor } => {
+            dict.set_item("lines", lines)?;
+            dict.set_item("cursor", cursor.to_string())?;
+        }
+        Event::Repeats { reason } => dict.set_item("reason", reason)?,
+        Event::Status { job } => {
+            dict.set_item("status", job.status().as_str())?;
+            dict.set_item("job", to_python(py, job.details())?)?;
+        }
+        Event::Unreachable { silence, error } => {
+            dict.set_item("seconds", silence.as_secs_f64())?;
+            dict.set_item("error", error)?;
+        }
+        Event::Ended { job, log_error } => {
+            dict.set_item("job", to_python(py, job.details())?)?;
+            dict.set_item("log_error", log_error)?;
+        }
+        Event::Gone { replaced } => {
+            dict.set_item("replaced", replaced)?;
+            dict.set_item("job", py.None())?;
+        }
+        _ => {}
+    }
+    Ok(dict)
+}

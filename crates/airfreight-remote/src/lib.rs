@@ -1,0 +1,26 @@
+//! The Python door to what runs elsewhere, imported as `airfreight._remote`. One file per Python class, and no
+//! decisions: those are in the clients, or Airflow's.
+//!
+//! Airflow forks, signals and ends its processes without ceremony, so this door keeps three rules. Everything that
+//! lives is made on first use and anew in a forked process (`process`). Whoever waits lets go of the interpreter and
+//! comes back for signals (`wait`). And no thread of ours ever enters Python: an asyncio loop is woken through a socket
+//! (`bridge`), so an interpreter that is going away has nothing to fear from us.
+
+mod bridge;
+mod client;
+mod error;
+mod event;
+mod json;
+mod process;
+mod wait;
+mod watch;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+mod _remote {
+    #[pymodule_export]
+    use crate::client::RayClient;
+    #[pymodule_export]
+    use crate::watch::Watch;
+}

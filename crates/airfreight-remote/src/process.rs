@@ -1,0 +1,84 @@
+//! What one process has: a runtime, and for each cluster a client and a watcher.
+
+use std::io;
+use std::sync::{Mutex, PoisonError};
+
+use airfreight_core::ErrorKind;
+use airfreight_ray::{Client, Watcher};
+use pyo3::prelude::*;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::client::Arguments;
+use crate::error;
+
+/// More clusters, or sets of credentials, than any process talks to; beyond it the oldest is forgotten.
+const CLUSTERS_MAX: usize = 64;
+
+/// The state of one process, made with its first call.
+pub(crate) struct Process {
+    pid: u32,
+    pub(crate) runtime: Runtime,
+    clusters: Mutex<Vec<(Arguments, Cluster)>>,
+}
+
+/// What all clients with equal arguments share.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    pub(crate) client: Client,
+    pub(crate) watcher: Watcher,
+}
+
+/// Locked only by threads that are attached to Python, and never while they let go of it. Who forks is attached, so
+/// nobody can hold it then, and it is free in the child.
+static PROCESS: Mutex<Option<&Process>> = Mutex::new(None);
+
+/// This process's state.
+///
+/// What a process has inherited by `fork()` is left alone for ever: its threads are gone, and to drop its sockets would
+/// meddle with the parent's, whose poll set the child shares.
+pub(crate) fn process(py: Python<'_>) -> PyResult<&'static Process> {
+    current().map_err(|source| error::new(py, ErrorKind::Unavailable, &format!("cannot start threads: {source}"), None))
+}
+
+fn current() -> io::Result<&'static Process> {
+    let pid = std::process::id();
+    let mut current = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
+    match *current {
+        Some(process) if process.pid == pid => Ok(process),
+        _ => {
+            let runtime = Builder::new_multi_thread()
+                .worker_threads(2)
+                .max_blocking_threads(8)
+                .thread_name("airfreight")
+                .enable_all()
+                .build()?;
+            let process = Process { pid, runtime, clusters: Mutex::new(Vec::new()) };
+            Ok(*current.insert(Box::leak(Box::new(process))))
+        }
+    }
+}
+
+impl Process {
+    /// The client and watcher for these arguments, shared by everybody in the process who has the same.
+    pub(crate) fn cluster(&'static self, py: Python<'_>, arguments: &Arguments) -> PyResult<Cluster> {
+        if let Some(cluster) = self.find(arguments) {
+            return Ok(cluster);
+        }
+        let settings = arguments.settings();
+        let patience = settings.patience;
+        let client = Client::new(settings).map_err(|error| error::from_ray(py, &error))?;
+        let _context = self.runtime.enter();
+        let mut clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
+        let cluster = Cluster { watcher: Watcher::new(client.clone(), patience), client };
+        if clusters.len() == CLUSTERS_MAX {
+            clusters.remove(0);
+        }
+        clusters.push((arguments.clone(), cluster.clone()));
+        Ok(cluster)
+    }
+
+    fn find(&self, arguments: &Arguments) -> Option<Cluster> {
+        let clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
+        clusters.iter().find(|(known, _)| known == arguments).map(|(_, cluster)| cluster.clone())
+    }
+}
