@@ -189,13 +189,12 @@ class RayHook(BaseHook):
         """
         raise InvalidError(NO_CLUSTERS, NO_CLUSTERS_HINT)
 
-    def delete_ray_cluster(self, *_: Any, **__: Any) -> NoReturn:
-        """
-        Not in this release.
-
-        :raises InvalidError: always.
-        """
-        raise InvalidError(NO_CLUSTERS, NO_CLUSTERS_HINT)
+    delete_ray_cluster = setup_ray_cluster
+    install_kuberay_operator = setup_ray_cluster
+    uninstall_kuberay_operator = setup_ray_cluster
+    get_daemon_set = setup_ray_cluster
+    create_daemon_set = setup_ray_cluster
+    delete_daemon_set = setup_ray_cluster
 
     # Airflow 3.0 and 3.1 take the form from here, later ones from the provider info.
 

@@ -97,7 +97,7 @@ async def saved_cursor(waiting: Waiting, job_id: str) -> Mapping[str, Any] | Non
     return value
 
 
-async def save_cursor(waiting: Waiting, job_id: str, cursor: str, *, complete: bool) -> bool:
+async def save_cursor(waiting: Waiting, job_id: str, cursor: str | None, *, complete: bool) -> bool:
     """
     Keep how far the log has been copied.
 

@@ -78,6 +78,7 @@ class RayJobTrigger(BaseTrigger):
         self._fired = False
         self._copied = cursor
         self._kept = cursor
+        self._noted = False
         self._save_at: float | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -176,12 +177,15 @@ class RayJobTrigger(BaseTrigger):
         saved = await supervisor.saved_cursor(me, self.job_id)
         if saved is None:
             return
-        self._copied = self._kept = str(saved["cursor"])
+        self._copied = self._kept = saved["cursor"]
         if not saved.get("complete"):
             self.log.info("The triggerer was killed: up to ten seconds of what follows may stand above already")
 
     async def _copy(self, event: Mapping[str, Any]) -> None:
         lines = event["lines"]
+        if not self._noted:
+            # Who comes after us, if we are killed, shall know that there are lines of ours.
+            await self._save(complete=False)
         written = 0
         try:
             for written, line in enumerate(lines, 1):
@@ -213,8 +217,9 @@ class RayJobTrigger(BaseTrigger):
         self._save_at = None
         me = self._waiting()
         cursor = self._copied
-        if me is None or cursor is None or (cursor == self._kept and not complete):
+        if me is None or (self._noted and cursor == self._kept and not complete) or (complete and not self._noted):
             return
+        self._noted = True
         await supervisor.save_cursor(me, self.job_id, cursor, complete=complete)
         self._kept = cursor
 

@@ -31,7 +31,7 @@ for name, options in {
 for name, options in {
     "ray_sensor_deferred": {"deferrable": True},
     "ray_sensor_poke": {"deferrable": False, "poke_interval": 1},
-    "ray_sensor_reschedule": {"deferrable": False, "mode": "reschedule", "poke_interval": 1},
+    "ray_sensor_reschedule": {"deferrable": False, "mode": "reschedule", "poke_interval": 6},
 }.items():
     with DAG(name, params={"job_id": "none"}, schedule=None):
         RayJobSensor(task_id="wait", conn_id="ray_test", job_id="{{ params.job_id }}", **options)
