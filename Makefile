@@ -28,7 +28,7 @@ ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
 
-SHIPPED        := airflow cli core py store
+SHIPPED        := airflow cli core py ray remote store
 RUST_SOURCES   := $(shell find $(SHIPPED:%=crates/airfreight-%/src) -name '*.rs') \
                   $(SHIPPED:%=crates/airfreight-%/Cargo.toml) Cargo.toml Cargo.lock
 COMPAT_SOURCES := $(shell find compat -type f -not -path '*/__pycache__/*')
@@ -53,14 +53,15 @@ test: build ray ## every Rust test and every Python test, the latter through a r
 demo: build ray ## the DAGs `flights` and `flights_ray` on a real Airflow and a real Ray, on real data
 	@$(BIN)/python -m demo
 
-lint: $(STAMPS)/installed ## formatting, clippy, ruff, mypy, the stub, the layers
+lint: $(STAMPS)/installed ## formatting, clippy, ruff, mypy, the stubs, the layers
 	@$(STEP) "cargo fmt" cargo fmt --all --check
 	@$(STEP) "cargo clippy" cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 	@$(STEP) "rustdoc" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 	@$(STEP) "ruff check" $(BIN)/ruff check
 	@$(STEP) "ruff format" $(BIN)/ruff format --check
 	@$(STEP) "mypy" $(BIN)/mypy
-	@$(STEP) "stubtest" env MYPYPATH=python $(BIN)/stubtest --allowlist tools/stubtest-allowlist.txt airfreight._store
+	@$(STEP) "stubtest" env MYPYPATH=python $(BIN)/stubtest --allowlist tools/stubtest-allowlist.txt \
+	  airfreight._store airfreight._remote
 	@$(MAKE) layers
 
 format: $(STAMPS)/venv ## format everything, mend what ruff can mend

@@ -1,16 +1,18 @@
 """
-The build backend: maturin, with the ``airfreight`` binary in the same wheel.
+The build backend: maturin, with a second extension module and the ``airfreight`` binary in the same wheel.
 
-Maturin builds one crate per wheel, here the extension module. It also packs a data directory, whose ``scripts`` go next
-to the interpreter; so the binary is built first and put there. It comes from the same workspace and lock file, which
-keeps both at one version, and ``pip install`` from a checkout or an sdist gives the whole.
+Maturin builds one crate per wheel, here ``airfreight._store``. It also packs a data directory, whose ``scripts`` go
+next to the interpreter and whose ``platlib`` goes into site-packages; so the binary and ``airfreight._remote`` are
+built first and put there. All come from the same workspace and lock file, which keeps them at one version, and ``pip
+install`` from a checkout or an sdist gives the whole.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
-from collections.abc import Callable
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,41 +35,61 @@ __all__ = [
 ]
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ROOT / "target" / "wheel-data" / "scripts"
+TARGET = ROOT / "target"
+DATA = TARGET / "wheel-data"
+MODULE = Path("airfreight", "_remote.abi3.so")
 
 
 def build_wheel(
     wheel_directory: str, config_settings: dict[str, Any] | None = None, metadata_directory: str | None = None
 ) -> str:
-    return _with_binary(maturin.build_wheel, wheel_directory, config_settings, metadata_directory)
+    _build(DATA / "platlib" / MODULE)
+    return str(maturin.build_wheel(wheel_directory, config_settings, metadata_directory))
 
 
 def build_editable(
     wheel_directory: str, config_settings: dict[str, Any] | None = None, metadata_directory: str | None = None
 ) -> str:
-    return _with_binary(maturin.build_editable, wheel_directory, config_settings, metadata_directory)
+    # Beside the sources, where maturin puts its own module, too; Git ignores both.
+    _build(ROOT / "python" / MODULE)
+    return str(maturin.build_editable(wheel_directory, config_settings, metadata_directory))
 
 
 def build_sdist(sdist_directory: str, config_settings: dict[str, Any] | None = None) -> str:
     # Maturin wants the data directory to exist, even where nothing is packed from it.
-    SCRIPTS.mkdir(parents=True, exist_ok=True)
+    DATA.mkdir(parents=True, exist_ok=True)
     return str(maturin.build_sdist(sdist_directory, config_settings))
 
 
 def prepare_metadata_for_build_wheel(metadata_directory: str, config_settings: dict[str, Any] | None = None) -> str:
-    SCRIPTS.mkdir(parents=True, exist_ok=True)
+    DATA.mkdir(parents=True, exist_ok=True)
     return str(maturin.prepare_metadata_for_build_wheel(metadata_directory, config_settings))
 
 
 prepare_metadata_for_build_editable = prepare_metadata_for_build_wheel
 
 
-def _with_binary(build: Callable[..., str], *arguments: Any) -> str:
+def _build(module: Path) -> None:
+    shutil.rmtree(DATA, ignore_errors=True)
+    _cargo("airfreight-cli", "release")
+    _place(TARGET / "release" / "airfreight", DATA / "scripts" / "airfreight")
+    # As maturin builds the other one: for any Python, so without libpython.
+    _cargo("airfreight-remote", "extension", PYO3_BUILD_EXTENSION_MODULE="1", PYO3_PYTHON=sys.executable)
+    library = "lib_remote.dylib" if sys.platform == "darwin" else "lib_remote.so"
+    _place(TARGET / "extension" / library, module)
+
+
+def _cargo(package: str, profile: str, **environment: str) -> None:
     subprocess.run(
-        ["cargo", "build", "--release", "--locked", "--package", "airfreight-cli", "--target-dir", ROOT / "target"],
+        ["cargo", "build", "--profile", profile, "--locked", "--package", package, "--target-dir", TARGET],
         cwd=ROOT,
+        env={**os.environ, **environment},
         check=True,
     )
-    SCRIPTS.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(ROOT / "target" / "release" / "airfreight", SCRIPTS)
-    return build(*arguments)
+
+
+def _place(built: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Whoever has the old one mapped keeps it.
+    target.unlink(missing_ok=True)
+    shutil.copy2(built, target)

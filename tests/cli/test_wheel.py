@@ -25,6 +25,16 @@ def test_the_binary_is_native_and_of_the_package_s_version() -> None:
     assert run("--version").stdout.strip() == f"airfreight {distribution('airfreight').version}"
 
 
+@pytest.mark.parametrize("name", ["_store", "_remote"])
+def test_an_extension_module_is_for_any_python(name: str) -> None:
+    module = distribution("airfreight").locate_file(f"airfreight/{name}.abi3.so")
+    code = Path(str(module)).read_bytes()
+    assert code[:4] == b"\x7fELF"
+    assert f"PyInit_{name}".encode() in code
+    # The interpreter that loads it has Python's functions; many have no shared library of them.
+    assert b"libpython" not in code
+
+
 def test_airflow_finds_the_provider_and_the_plugin() -> None:
     points = {(point.group, point.value) for point in distribution("airfreight").entry_points}
     assert ("apache_airflow_provider", "airfreight.provider_info:get_provider_info") in points
