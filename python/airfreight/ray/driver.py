@@ -214,7 +214,8 @@ def _check(manifest: Record) -> None:
         if not found:
             raise _lacking(library, manifest["libraries"].get(library))
     for library, theirs in manifest["libraries"].items():
-        ours = report.version(library)
+        # Importing it tells in any case, and will be done in any case.
+        ours = report.version(library) or str(getattr(_import(library), "__version__", ""))
         if theirs and ours and _generation(theirs) != _generation(ours):
             raise report.Refused(
                 f"the function's arguments hold objects of {library} {theirs}, and the cluster has {library} {ours}",

@@ -9,6 +9,7 @@ same way, for who reads the log in Ray's dashboard.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -71,7 +72,9 @@ def is_plain(value: Any) -> bool:
         if left[0] < 0:
             return False
         cls = type(part)
-        if cls in (str, int, float, bool, type(None)):
+        if cls is float:
+            return not math.isnan(part)  # NaN has more than one form
+        if cls in (str, int, bool, type(None)):
             return cls is not int or -(1 << 63) <= part < 1 << 64
         if cls not in (list, dict) or id(part) in seen:
             return False
@@ -105,16 +108,8 @@ class _Parts:
 
 def packed(value: Any) -> Record:
     """Pickles a result and puts it where the task finds it."""
-    from airfreight.codec.pickler import dump
-    from airfreight.codec.refusal import explain
-
     parts = _Parts()
-    try:
-        dump(value, parts)
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise explain(value, error) from error
+    _dump(value, parts)
     pieces: list[Any] = []
     places = []
     nbytes = 0
@@ -132,6 +127,24 @@ def packed(value: Any) -> Record:
         )
     record.update(_put(pieces, nbytes))
     return {"v": 1, "result": record, **_versions(_pickled_libraries())}
+
+
+def _dump(value: Any, parts: _Parts) -> None:
+    try:
+        from airfreight.codec.pickler import dump
+        from airfreight.codec.refusal import explain
+    except (ImportError, SyntaxError, TypeError):
+        # A Python before the codec's; pickle's own way is right for nearly everything.
+        import pickle
+
+        pickle.Pickler(parts, 5, buffer_callback=parts.add_buffer).dump(value)
+        return
+    try:
+        dump(value, parts)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise explain(value, error) from error
 
 
 def _put(pieces: list[Any], nbytes: int) -> Record:
@@ -206,8 +219,9 @@ def _remove(path: str) -> None:
 
 def _pickled_libraries() -> tuple[str, ...]:
     """The libraries whose types the pickler has met."""
-    from airfreight.codec import pickler
-
+    pickler = sys.modules.get("airfreight.codec.pickler")
+    if pickler is None:
+        return ()
     return tuple(sorted({cls.__module__.partition(".")[0] for cls in pickler._reducers}))
 
 

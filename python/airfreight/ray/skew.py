@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from importlib import metadata
+from importlib import import_module, metadata
 from typing import TYPE_CHECKING
 
 from airfreight.errors import InvalidError
@@ -74,18 +74,16 @@ def check_result(python: str, libraries: Mapping[str, str], name: str) -> None:
     :raises InvalidError: a library is missing here, or of another generation; both versions are named.
     """
     for library, theirs in libraries.items():
-        ours = version(library)
-        if ours is None:
-            from importlib.util import find_spec
-
-            if library in sys.modules or find_spec(library) is not None:
-                continue
+        try:
+            # Reading the result imports it in any case.
+            ours = version(library) or str(getattr(import_module(library), "__version__", ""))
+        except ImportError:
             raise InvalidError(
                 f"the result of {name} holds objects of {library} {theirs}, of the cluster's Python {python}, and "
                 "this worker doesn't have that library",
                 "install it here, too, or return plain data",
-            )
-        if generation(ours) != generation(theirs):
+            ) from None
+        if ours and generation(ours) != generation(theirs):
             raise InvalidError(
                 f"the result of {name} holds objects of {library} {theirs}, of the cluster's Python {python}, and "
                 f"this worker has {library} {ours}",

@@ -40,6 +40,10 @@ class DriverHome:
         self.folder = folder
         self.python = python
         self.env: dict[str, str] = {}
+        #: More folders on the path of the cluster's Python.
+        self.path: list[Path] = []
+        #: What the job's log is called; Ray's own form, of which the driver derives where a result may lie.
+        self.log_name = "job-driver-{}.log"
         self.job: dict[str, Any] = {}
         self.log = ""
         self.returncode: int | None = None
@@ -76,7 +80,7 @@ class DriverHome:
                 archive.extractall(place)
             path.append(str(place))
         submission_id = f"af-run-{self._runs}"
-        log = folder / f"job-driver-{submission_id}.log"
+        log = folder / self.log_name.format(submission_id)
         self.job = {
             "submission_id": submission_id,
             "metadata": {"airfreight_nonce": NONCE},
@@ -85,7 +89,7 @@ class DriverHome:
         keep = {"PATH", "HOME", "LANG", "TMPDIR"}
         env = {name: value for name, value in os.environ.items() if name in keep}
         env |= {
-            "PYTHONPATH": os.pathsep.join(path),
+            "PYTHONPATH": os.pathsep.join([*path, *map(str, self.path)]),
             "PYTHONUNBUFFERED": "1",
             "RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps({"metadata": self.job["metadata"]}),
         }

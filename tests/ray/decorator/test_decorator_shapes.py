@@ -667,19 +667,26 @@ def f():
 
 
 REFUSED = {
-    "a dag": ('DAG_ = DAG("d", schedule=None)\n@task.ray\ndef f():\n    return DAG_.dag_id\n', "`DAG_`, which is the DAG"),
+    "a dag": (
+        'DAG_ = DAG("d", schedule=None)\n@task.ray\ndef f():\n    return DAG_.dag_id\n',
+        "`DAG_`, which is the DAG",
+    ),
     "another task": (
         "@task\ndef g():\n    return 1\n@task.ray\ndef f():\n    return g()\n",
         "`g`, which is a task itself",
     ),
     "a task's output": (
-        "with DAG('d', schedule=None):\n    @task\n    def g():\n        return 1\n    out = g()\n    @task.ray\n"
-        "    def f():\n        return out\n",
+        (
+            "with DAG('d', schedule=None):\n    @task\n    def g():\n        return 1\n    out = g()\n    @task.ray\n"
+            "    def f():\n        return out\n"
+        ),
         "`out`, which is the output of a task",
     ),
     "an open file": (
-        "def flow():\n    file = open('/dev/null')\n    @task.ray\n    def f():\n        return file.name\n"
-        "    return f\nf = flow()\n",
+        (
+            "def flow():\n    file = open('/dev/null')\n    @task.ray\n    def f():\n        return file.name\n"
+            "    return f\nf = flow()\n"
+        ),
         "cannot store `file`",
     ),
 }
