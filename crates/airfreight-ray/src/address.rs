@@ -80,10 +80,6 @@ impl Address {
         let origin = origin.parse().map_err(|source: http::uri::InvalidUri| refuse(&source.to_string()))?;
         Ok(Self { base, origin, prefix: prefix.to_owned(), basic })
     }
-
-    pub(crate) fn is_tls(&self) -> bool {
-        self.origin.scheme_str() == Some("https")
-    }
 }
 
 /// `host[:port][/prefix]`, which has no scheme.

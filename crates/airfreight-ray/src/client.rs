@@ -58,7 +58,7 @@ const PLAIN_LOGS_SINCE: RayVersion = RayVersion { major: 2, minor: 40 };
 /// From it on, a log that can't be read is an error and not a text.
 const LOG_ERRORS_SINCE: RayVersion = RayVersion { major: 2, minor: 47 };
 /// How long a cluster is believed to run the same Ray.
-const VERSION_REMEMBERED: Duration = Duration::from_secs(60);
+const VERSION_REMEMBERED: Duration = Duration::from_mins(1);
 /// A node's agent that can be reached from here answers at once.
 const AGENT_PATIENCE: Duration = Duration::from_secs(1);
 

@@ -39,16 +39,12 @@ impl JsonText {
         };
         let mut decoded = Vec::with_capacity(rest.len());
         if self.state == State::Before {
-            match beginning(rest)? {
-                Some((length, state)) => {
-                    self.state = state;
-                    rest = &rest[length..];
-                }
-                None => {
-                    self.held = rest.to_vec();
-                    return Ok(decoded);
-                }
-            }
+            let Some((length, state)) = beginning(rest)? else {
+                self.held = rest.to_vec();
+                return Ok(decoded);
+            };
+            self.state = state;
+            rest = &rest[length..];
         }
         while self.state == State::Within && !rest.is_empty() {
             let plain = rest.iter().position(|byte| matches!(byte, b'"' | b'\\')).unwrap_or(rest.len());
@@ -156,6 +152,8 @@ fn beginning(bytes: &[u8]) -> Result<Option<(usize, State)>, Source> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write;
+
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -176,16 +174,14 @@ mod tests {
 
     /// As Python writes it: everything beyond ASCII as escapes.
     fn ascii(text: &str) -> String {
-        let json = json!({"logs": text}).to_string();
-        json.chars()
-            .flat_map(|c| {
-                let mut units = [0; 2];
-                let units: Vec<u16> = c.encode_utf16(&mut units).to_vec();
-                if c.is_ascii() { c.to_string() } else { units.iter().map(|u| format!("\\u{u:04x}")).collect() }
-                    .chars()
-                    .collect::<Vec<_>>()
-            })
-            .collect()
+        let mut written = String::new();
+        for unit in json!({"logs": text}).to_string().encode_utf16() {
+            match u8::try_from(unit) {
+                Ok(byte) if byte.is_ascii() => written.push(char::from(byte)),
+                _ => write!(written, "\\u{unit:04x}").unwrap(),
+            }
+        }
+        written
     }
 
     proptest! {

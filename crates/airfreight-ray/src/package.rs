@@ -1,5 +1,6 @@
 //! Directories and files as packages that Ray unpacks on its nodes.
 
+use std::cell::Cell;
 use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -61,8 +62,7 @@ impl Package {
         if has_extension(path, "whl") {
             return Ok(Self { name: file.to_owned(), bytes: bytes.into() });
         }
-        if file.ends_with(".tar.gz") || file.ends_with(".tgz") || file.ends_with(".tar.xz") {
-            let extension = if file.ends_with(".tar.xz") { "tar.xz" } else { "tar.gz" };
+        if let Some(extension) = tar_extension(file) {
             return Ok(Self { name: format!("_ray_pkg_{}.{extension}", hash(&bytes)), bytes: bytes.into() });
         }
         Self::from_zip(path.to_owned(), bytes)
@@ -78,6 +78,12 @@ impl Package {
         }
         Ok(Self { name: zip_name(&bytes), bytes: bytes.into() })
     }
+}
+
+/// How Ray ends the name of such a package, if it is a tar that it takes.
+pub(crate) fn tar_extension(name: &str) -> Option<&'static str> {
+    let tars = [(".tar.gz", "tar.gz"), (".tgz", "tar.gz"), (".tar.xz", "tar.xz")];
+    tars.iter().find(|(end, _)| name.ends_with(end)).map(|(_, extension)| *extension)
 }
 
 pub(crate) fn has_extension(path: &Path, wanted: &str) -> bool {
@@ -116,6 +122,8 @@ fn too_large(path: &Path, entries: &[Entry]) -> RayError {
 
 enum Failure {
     TooLarge,
+    /// Of the package itself.
+    Archive(Source),
     /// Of one file.
     File(PathBuf, Source),
 }
@@ -124,18 +132,18 @@ impl Failure {
     fn into_error(self, path: &Path, entries: &[Entry]) -> RayError {
         match self {
             Self::TooLarge => too_large(path, entries),
+            Self::Archive(source) => RayError::Pack { path: path.to_owned(), source },
             Self::File(path, source) => RayError::Pack { path, source },
         }
     }
 }
 
 fn zipped(entries: &[Entry], prefix: &str) -> Result<Vec<u8>, Failure> {
-    let mut zip = ZipWriter::new(Bounded { inner: Cursor::new(Vec::new()) });
+    let overflowed = Cell::new(false);
+    let mut zip = ZipWriter::new(Bounded { inner: Cursor::new(Vec::new()), overflowed: &overflowed });
     let mut buffer = vec![0; 64 << 10];
     for entry in entries {
-        let failed = |source: Source| {
-            if is_overflow(&*source) { Failure::TooLarge } else { Failure::File(entry.path.clone(), source) }
-        };
+        let failed = |source: Source| Failure::File(entry.path.clone(), source);
         // No times, no owners, and of the mode what matters: the package is the same wherever it is made.
         let options = SimpleFileOptions::default()
             .compression_method(CompressionMethod::Deflated)
@@ -154,30 +162,28 @@ fn zipped(entries: &[Entry], prefix: &str) -> Result<Vec<u8>, Failure> {
                 break;
             }
             zip.write_all(&buffer[..count]).map_err(|source| failed(source.into()))?;
+            if overflowed.get() {
+                return Err(Failure::TooLarge);
+            }
         }
     }
-    match zip.finish() {
-        Ok(bounded) => Ok(bounded.inner.into_inner()),
-        Err(source) if is_overflow(&source) => Err(Failure::TooLarge),
-        Err(source) => Err(Failure::File(PathBuf::new(), source.into())),
-    }
+    let bounded = zip.finish().map_err(|source| Failure::Archive(source.into()))?;
+    if overflowed.get() { Err(Failure::TooLarge) } else { Ok(bounded.inner.into_inner()) }
 }
 
-const OVERFLOW: &str = "larger than Ray takes";
-
-fn is_overflow(error: &(dyn std::error::Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source()).any(|error| error.to_string().contains(OVERFLOW))
-}
-
-/// Stops packing what would be too large, before it fills the memory.
-struct Bounded {
+/// Holds no more than Ray takes; what comes after that only counts, so that the archive can still be closed.
+struct Bounded<'a> {
     inner: Cursor<Vec<u8>>,
+    overflowed: &'a Cell<bool>,
 }
 
-impl Write for Bounded {
+impl Write for Bounded<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.inner.position() + bytes.len() as u64 > PACKAGE_BYTES_MAX {
-            return Err(io::Error::other(OVERFLOW));
+        let end = self.inner.position() + bytes.len() as u64;
+        if self.overflowed.get() || end > PACKAGE_BYTES_MAX {
+            self.overflowed.set(true);
+            self.inner.set_position(end);
+            return Ok(bytes.len());
         }
         self.inner.write(bytes)
     }
@@ -187,7 +193,7 @@ impl Write for Bounded {
     }
 }
 
-impl Seek for Bounded {
+impl Seek for Bounded<'_> {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         self.inner.seek(to)
     }

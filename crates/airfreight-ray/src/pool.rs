@@ -27,7 +27,7 @@ const BULK_MAX: usize = 5;
 /// A connection that was idle for longer is not used again: servers and proxies close theirs, some without a word.
 const IDLE_MAX: Duration = Duration::from_secs(20);
 /// How long it is remembered whether a node's agent can be reached.
-const REACH_REMEMBERED: Duration = Duration::from_secs(300);
+const REACH_REMEMBERED: Duration = Duration::from_mins(5);
 
 /// How a call shares the connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,17 +157,13 @@ impl Pool {
     }
 
     async fn connect(&self, origin: &Uri) -> Result<Sender, Source> {
-        let socket = match Arc::clone(&self.sockets).try_acquire_owned() {
-            Ok(socket) => socket,
-            Err(_) => {
-                // Fewer than all are busy, so some socket is idle, or about to close.
-                let mut idle = lock(&self.idle);
-                if !idle.is_empty() {
-                    idle.remove(0);
-                }
-                drop(idle);
-                Arc::clone(&self.sockets).acquire_owned().await?
-            }
+        let sockets = Arc::clone(&self.sockets);
+        let socket = if let Ok(free) = Arc::clone(&sockets).try_acquire_owned() {
+            free
+        } else {
+            // Fewer than all are busy, so some socket is idle, or about to close.
+            self.close_idle();
+            sockets.acquire_owned().await?
         };
         let stream = if *origin == self.dashboard {
             self.connector.connect(origin).await?
@@ -181,6 +177,13 @@ impl Pool {
             drop(socket);
         });
         Ok(sender)
+    }
+
+    fn close_idle(&self) {
+        let mut idle = lock(&self.idle);
+        if !idle.is_empty() {
+            idle.remove(0);
+        }
     }
 
     /// A connection to a node's agent, or `None` if it can't be reached from here, which is remembered for a while.

@@ -6,7 +6,7 @@ use fs_err as fs;
 use serde_json::{Map, Value};
 use tokio::task::spawn_blocking;
 
-use crate::package::{Package, has_extension};
+use crate::package::{Package, has_extension, tar_extension};
 use crate::{Client, RayError, Result};
 
 /// Packs and uploads local directories and files, and names their packages in their place.
@@ -85,8 +85,7 @@ fn py_module(key: &str, path: &Path, excludes: &[String]) -> Result<Package> {
 }
 
 fn is_archive(path: &Path) -> bool {
-    has_extension(path, "zip")
-        || path.to_str().is_some_and(|path| [".tar.gz", ".tgz", ".tar.xz"].iter().any(|end| path.ends_with(end)))
+    has_extension(path, "zip") || path.to_str().and_then(tar_extension).is_some()
 }
 
 fn unusable(key: &str, path: &Path, kind: &str) -> RayError {

@@ -57,7 +57,7 @@ impl Settings {
             client_certificate: None,
             proxy: None,
             timeout: Duration::from_secs(30),
-            patience: Duration::from_secs(300),
+            patience: Duration::from_mins(5),
         }
     }
 }

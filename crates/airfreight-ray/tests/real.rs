@@ -1,6 +1,8 @@
 //! Goal: what the fake dashboard is trusted for also holds of a real Ray. Method: run by hand or by the Python tests with
 //! `AIRFREIGHT_TEST_RAY` set to the dashboard of a cluster of one node; ignored otherwise.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+
 use std::time::Duration;
 
 use airfreight_ray::{Client, Job, JobStatus, Lines, RayError, Settings, Stopped, Submission};
@@ -100,7 +102,10 @@ async fn packages_arrive_as_they_were() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     for (name, text) in [
-        ("main.py", "import helper, single, json, os\nprint('got', helper.x, single.y, os.path.exists('skipped.bin'))\n"),
+        (
+            "main.py",
+            "import helper, single, json, os\nprint('got', helper.x, single.y, os.path.exists('skipped.bin'))\n",
+        ),
         ("run.sh", "#!/bin/sh\necho executable\n"),
         ("skipped.bin", "x"),
         (".rayignore", "*.bin\n"),
