@@ -128,6 +128,12 @@ def _mapping(text: str) -> str:
     return text
 
 
+def _name(text: str) -> str:
+    if len(text.strip()) > 100 or not text.strip().isprintable():
+        raise _RefusedError
+    return text.strip()
+
+
 def _url(text: str) -> str:
     from urllib.parse import urlsplit
 
@@ -277,6 +283,15 @@ SETTINGS: tuple[Setting, ...] = (
         type="boolean",
     ),
     Setting(
+        "deployment",
+        _name,
+        "a name of at most 100 characters",
+        "Tells this Airflow's Ray jobs from those of another Airflow that has DAGs of the same names and uses the same "
+        "Ray cluster, so that neither stops the other's. It must be the same wherever tasks run.",
+        "production",
+        default_text="made from [api] base_url",
+    ),
+    Setting(
         "api_url",
         _url,
         "an http:// or https:// URL without a user or password",
@@ -321,6 +336,7 @@ class Settings:
     mapping: str
     secret_key: tuple[bytes, ...] | None
     shared_store: bool
+    deployment: str | None
     api_url: str | None
     api_token: str | None
     retention_hours: float

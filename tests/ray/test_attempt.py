@@ -8,6 +8,7 @@ by the numbers that every version of Airflow was seen to give (``python -m tests
 from __future__ import annotations
 
 import re
+from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 from uuid import UUID
 
@@ -33,14 +34,39 @@ def attempt(**changes: object) -> Attempt:
     return Attempt(**{**fields, **changes})  # type: ignore[arg-type]
 
 
-def test_an_attempt_is_read_from_the_task_instance() -> None:
+BEGAN = datetime(2026, 11, 21, 9, tzinfo=timezone(timedelta(hours=1)))
+
+
+def test_an_attempt_is_read_from_the_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airfreight.ray.attempt._deployment", lambda: "here")
     instance = SimpleNamespace(
         dag_id="d", run_id="r", task_id="t", map_index=None, try_number=3, max_tries=4, region_id=UUID(int=0)
     )
-    assert Attempt.of(instance) == Attempt("d", "r", "t", -1, 3, 4)
+    context = {"ti": instance, "dag_run": SimpleNamespace(start_date=BEGAN)}
+    expected = Attempt("d", "r", "t", -1, 3, 4, "2026-11-21T08:00:00.000000+00:00", "here")
+    assert Attempt.of(context) == expected
     instance.region_id, instance.region_index = UUID(int=7), 5
-    assert Attempt.of(instance).region == f"{UUID(int=7)}/5"
-    assert Attempt.of(instance).task != Attempt("d", "r", "t", -1, 3, 4).task
+    assert Attempt.of(context).region == f"{UUID(int=7)}/5"
+    assert Attempt.of(context).task != expected.task
+    later = SimpleNamespace(start_date=None, run_after=BEGAN + timedelta(hours=1), logical_date=BEGAN)
+    assert Attempt.of({"ti": instance, "dag_run": later}).run == "2026-11-21T09:00:00.000000+00:00"
+
+
+def test_airflows_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    context = {"ti": SimpleNamespace(dag_id="d", run_id="r", task_id="t", map_index=-1, try_number=1, max_tries=0)}
+
+    def deployment(**settings: str) -> str:
+        with monkeypatch.context() as patch:
+            patch.setattr("airfreight.process._current", None)
+            for name, value in settings.items():
+                patch.setenv(f"AIRFLOW__{name}", value)
+            return Attempt.of(context).deployment
+
+    staging, production = (
+        deployment(API__BASE_URL=f"https://{name}.example.com") for name in ("staging", "production")
+    )
+    assert staging != production
+    assert deployment(AIRFREIGHT__DEPLOYMENT="mine", API__BASE_URL="https://x.example.com") == "mine"
 
 
 def test_the_id_names_dag_and_task() -> None:
@@ -65,9 +91,12 @@ def test_task_instances_have_jobs_of_their_own(change: dict[str, object]) -> Non
 
 def test_attempts_have_jobs_of_their_own() -> None:
     ids = {
-        attempt(try_number=number, generation=generation).submission_id for number in (1, 2) for generation in (1, 2)
+        attempt(try_number=number, generation=generation, run=run).submission_id
+        for number in (1, 2)
+        for generation in (1, 2)
+        for run in ("2026-11-20", "2026-11-21")
     }
-    assert len(ids) == 4
+    assert len(ids) == 8
     assert [attempt(try_number=number).named("nightly") for number in (1, 2, 3)] == [
         "nightly",
         "nightly-2",
@@ -86,6 +115,26 @@ def test_only_own_jobs_count() -> None:
         {"submission_id": "d", "status": "RUNNING", "metadata": {**earlier.metadata(), "try_number": "two"}},
     ]
     assert later.plan(strangers) == Plan(None, ())
+
+
+@pytest.mark.parametrize(
+    ("run", "deployment", "status", "stopped"),
+    [
+        ("2026-11-20", "here", "RUNNING", True),
+        ("2026-11-20", "here", "SUCCEEDED", False),
+        ("2026-11-22", "here", "RUNNING", False),
+        ("2026-11-20", "elsewhere", "RUNNING", False),
+    ],
+)
+def test_an_older_run_of_the_same_id_is_stopped_and_never_taken_over(
+    run: str, deployment: str, status: str, stopped: bool
+) -> None:
+    now = attempt(run="2026-11-21", deployment="here")
+    older = attempt(run=run, deployment=deployment, try_number=7)
+    job = {"submission_id": "old", "status": status, "metadata": older.metadata()}
+    assert now.plan([job]) == Plan(None, ("old",) if stopped else ())
+    assert not now.submitted(job)
+    assert now.submitted({"submission_id": "x", "metadata": {**now.metadata(), "team": "y"}})
 
 
 @pytest.mark.parametrize(

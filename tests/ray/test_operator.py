@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -54,7 +55,8 @@ class Task:
     """One task instance over its attempts, with the XComs that it has pushed."""
 
     def __init__(self, name: str = "train") -> None:
-        self.xcoms: dict[str, Any] = {}
+        self.xcoms: dict[Any, Any] = {}
+        self.run_began = datetime.now(UTC)
         self.instance = SimpleNamespace(
             dag_id="flights",
             run_id="r",
@@ -69,11 +71,15 @@ class Task:
 
     @property
     def context(self) -> Any:
-        return {"ti": self.instance, "dag": SimpleNamespace(fileloc=__file__)}
+        return {
+            "ti": self.instance,
+            "dag_run": SimpleNamespace(start_date=self.run_began),
+            "dag": SimpleNamespace(fileloc=__file__),
+        }
 
     @property
     def id(self) -> str:
-        return Attempt.of(self.instance).submission_id
+        return Attempt.of(self.context).submission_id
 
     def run(self, kind: type[SubmitRayJob] = SubmitRayJob, **options: Any) -> Any:
         operator = kind(**{"task_id": "train", "entrypoint": "python train.py", **options})
@@ -85,6 +91,14 @@ class Task:
     def clear(self) -> None:
         self.instance.try_number += 1
         self.instance.max_tries += 1
+
+
+def running(server: FaultServer, submission_id: str) -> None:
+    """Return when the job runs."""
+    deadline = time.monotonic() + 30
+    while server.job(submission_id)["status"] != "RUNNING":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_job_is_submitted_with_everything_that_was_asked_for(server: FaultServer) -> None:
@@ -115,7 +129,9 @@ def test_a_job_is_submitted_with_everything_that_was_asked_for(server: FaultServ
             "task_id": "train",
             "map_index": "-1",
             "try_number": "1",
-            "airfreight_task": Attempt.of(task.instance).task,
+            "airfreight_task": Attempt.of(task.context).task,
+            "airfreight_run": task.run_began.isoformat(timespec="microseconds"),
+            "airfreight_deployment": Attempt.of(task.context).deployment,
             "airfreight_generation": "2",
             "airfreight_nonce": server.submitted(task.id)["metadata"]["airfreight_nonce"],
         },
@@ -215,6 +231,7 @@ def test_a_cleared_task_stops_what_lives_and_starts_anew(server: FaultServer) ->
     old = task.id
     server.control("POST", "/script", {"states": RUNS_ON, "stop_ms": 300})
     task.run(wait_for_completion=False)
+    running(server, old)
     task.clear()
     server.control("POST", "/script", {})
     assert task.run() == task.id != old
@@ -229,10 +246,18 @@ def test_the_same_attempt_may_run_twice(server: FaultServer) -> None:
     assert len(server.jobs()) == 1
 
 
+def test_a_run_made_anew_under_the_same_id_has_jobs_of_its_own(server: FaultServer) -> None:
+    task = Task()
+    old = task.run()
+    task.run_began = datetime.now(UTC)
+    assert task.run() == task.id != old
+    assert len(server.jobs()) == 2
+
+
 def test_an_id_of_ones_own(server: FaultServer) -> None:
     task, other = Task(), Task("other")
     assert task.run(submission_id="nightly") == "nightly"
-    with pytest.raises(AirflowFailException, match="Ray knows a job nightly already, and it is not of this task"):
+    with pytest.raises(AirflowFailException, match="Ray knows a job nightly already, and it is not this attempt's"):
         other.run(submission_id="nightly")
     task.clear()
     assert task.run(submission_id="nightly") == "nightly-2"
@@ -333,7 +358,7 @@ def test_events_of_astronomers_trigger_are_understood(server: FaultServer) -> No
 
 
 def test_the_dashboard_may_come_from_an_xcom(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    connect(monkeypatch, {"address": "http://127.0.0.1:1", "patience": 0.1})
+    connect(monkeypatch, {"address": "http://127.0.0.1:1"})
     task = Task()
     task.xcoms["setup", "dashboard"] = server.address
     task.xcoms["train", "mine"] = server.address

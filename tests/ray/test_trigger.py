@@ -24,7 +24,7 @@ from ray_home.fault_server import FaultServer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-RUNS_ON = [[0, "PENDING"], [20, "RUNNING"]]
+RUNS_ON = [[0, "RUNNING"]]
 ENDS = [[0, "RUNNING"], [300, "SUCCEEDED"]]
 LOGGER = "airfreight.triggers.ray.RayJobTrigger"
 
@@ -150,7 +150,7 @@ def test_a_failure_is_told_with_rays_words(server: FaultServer, airflow: Airflow
 def test_a_job_that_ray_does_not_know(server: FaultServer, airflow: Airflow) -> None:
     event = asyncio.run(event_of(trigger("nobody")))
     assert event["status"] == "GONE"
-    assert "does not know it any more" in event["message"]
+    assert "Ray job nobody is lost" in event["message"]
 
 
 def test_a_silent_cluster_is_told_after_its_patience(

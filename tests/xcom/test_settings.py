@@ -31,6 +31,7 @@ BAD = {
     "mapping": ["shared"],
     "secret_key": ["short", "long enough to be one,short", "[1]", '["not closed"'],
     "shared_store": [" "],
+    "deployment": ["x" * 101, "two\nlines"],
     "api_url": ["localhost:8080", "ftp://host", "http://user:password@host"],
     "api_token": [],
     "retention_hours": ["0"],

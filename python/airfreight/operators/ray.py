@@ -242,7 +242,7 @@ class SubmitRayJob(BaseOperator):
 
         client = self.client
         cluster = client.cluster()
-        attempt = Attempt.of(context["ti"])
+        attempt = Attempt.of(context)
         job = self._begin(context, attempt)
         self.job_url = client.job_url(self.job_id)
         self._push(context, ray_job_id=self.job_id, **{URL_KEY: self.job_url})
@@ -277,10 +277,10 @@ class SubmitRayJob(BaseOperator):
             # Airflow may run the same try again when it loses an executor.
             job = client.job(self._id(attempt))
             if job is None or attempt.plan([job]).take is None:
-                if job is not None and (job.get("metadata") or {}).get("airfreight_task") == attempt.task:
+                if job is not None and attempt.submitted(job):
                     raise RayJobFailedError(job) from conflict
                 raise InvalidError(
-                    f"Ray knows a job {self._id(attempt)} already, and it is not of this task instance",
+                    f"Ray knows a job {self._id(attempt)} already, and it is not this attempt's",
                     "make submission_id differ from run to run, for example with {{ run_id }}",
                 ) from conflict
             return self._adopt(job)
@@ -303,11 +303,15 @@ class SubmitRayJob(BaseOperator):
 
     def _stop_old(self, submission_id: str) -> None:
         """Stop the job of a cleared attempt, and wait until it is over: two must not run at once."""
+        from airfreight.ray import waiting
+
         self.log.warning("stopping Ray job %s: its task was cleared", submission_id)
         self.client.stop(submission_id)
         give_up = time.monotonic() + _STOP_SECONDS
         pause = 0.1
         while (job := self.client.job(submission_id)) is not None and job.get("status") == "RUNNING":
+            if self._killed:
+                raise waiting.Interrupted
             if time.monotonic() > give_up:
                 raise ConflictError(
                     f"Ray job {submission_id} of a cleared attempt does not stop",
@@ -354,9 +358,9 @@ class SubmitRayJob(BaseOperator):
                 is_killed=lambda: self._killed,
                 stops=self.kill_action != "leave",
             )
-            cursor = watch.cursor
         if end is None:
-            self._defer(context, cursor=cursor, session=session, deadline=deadline)
+            # A closed watch says exactly where it has stopped.
+            self._defer(context, cursor=watch.cursor, session=session, deadline=deadline)
         return end
 
     def _defer(self, context: Context, *, cursor: str, session: str | None, deadline: float | None) -> NoReturn:

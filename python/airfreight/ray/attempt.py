@@ -11,8 +11,10 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airfreight.ray import versions
 from airfreight.ray.job import LIVE_STATUSES
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ _NAME_LENGTH_MAX = 40
 
 #: The metadata that say whose a job is; Ray's metadata are texts.
 TASK = "airfreight_task"
+RUN = "airfreight_run"
+DEPLOYMENT = "airfreight_deployment"
 GENERATION = "airfreight_generation"
 TRY = "try_number"
 
@@ -35,6 +39,9 @@ class Attempt:
     One attempt of one task instance.
 
     :param generation: Airflow's ``max_tries``: raised by a clear, left alone by a retry.
+    :param run: when the run has started, ISO 8601 in UTC: a run that was deleted and made anew under the same id, or
+        by another Airflow, is another one.
+    :param deployment: which Airflow this is.
     :param region: the loop or mapped group that the task runs in, as text; empty where Airflow knows none.
     """
 
@@ -44,12 +51,14 @@ class Attempt:
     map_index: int
     try_number: int
     generation: int
+    run: str = ""
+    deployment: str = ""
     region: str = ""
 
     @classmethod
-    def of(cls, task_instance: Any) -> Attempt:
-        """The attempt that runs, from the context's ``ti``."""
-        map_index = -1 if task_instance.map_index is None else task_instance.map_index
+    def of(cls, context: Any) -> Attempt:
+        """The attempt that runs."""
+        task_instance, run = context["ti"], context.get("dag_run")
         region_id = getattr(task_instance, "region_id", None)
         region = ""
         if region_id is not None and str(region_id).strip("0-"):
@@ -58,19 +67,18 @@ class Attempt:
             dag_id=task_instance.dag_id,
             run_id=task_instance.run_id,
             task_id=task_instance.task_id,
-            map_index=map_index,
+            map_index=-1 if task_instance.map_index is None else task_instance.map_index,
             try_number=task_instance.try_number,
             generation=task_instance.max_tries or 0,
+            run=_began(run),
+            deployment=_deployment(),
             region=region,
         )
 
     @property
     def task(self) -> str:
-        """What all attempts of this task instance have in common, and nothing else has: 16 hexadecimal digits."""
-        parts = [self.dag_id, self.run_id, self.task_id, str(self.map_index)]
-        if self.region:
-            parts.append(self.region)
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+        """What all attempts of this task instance have in common, in whatever run of this id: 16 hexadecimal digits."""
+        return _digest(self.dag_id, self.run_id, self.task_id, str(self.map_index), self.region)
 
     @property
     def submission_id(self) -> str:
@@ -78,7 +86,7 @@ class Attempt:
         names = [_UNSAFE.sub("_", name)[:_NAME_LENGTH_MAX] for name in (self.dag_id, self.task_id)]
         if self.map_index >= 0:
             names.append(str(self.map_index))
-        return f"af-{'.'.join(names)}-{self.task}-{self.generation}-{self.try_number}"
+        return f"af-{'.'.join(names)}-{_digest(self.task, self.run)}-{self.generation}-{self.try_number}"
 
     def named(self, wished: str) -> str:
         """
@@ -97,8 +105,15 @@ class Attempt:
             "map_index": str(self.map_index),
             TRY: str(self.try_number),
             TASK: self.task,
+            RUN: self.run,
+            DEPLOYMENT: self.deployment,
             GENERATION: str(self.generation),
         }
+
+    def submitted(self, job: Mapping[str, Any]) -> bool:
+        """Whether the job is this very attempt's."""
+        metadata = job.get("metadata") or {}
+        return all(metadata.get(key) == value for key, value in self.metadata().items() if key != DEPLOYMENT)
 
     def plan(self, jobs: Iterable[Mapping[str, Any]]) -> Plan:
         """
@@ -106,17 +121,55 @@ class Attempt:
 
         :param jobs: those that Ray knows, of anybody.
         """
-        return plan(self.generation, self.try_number, [known for job in jobs if (known := self._known(job))])
+        mine, strangers = [], []
+        for job in jobs:
+            metadata = job.get("metadata") or {}
+            known = _known(job) if metadata.get(TASK) == self.task else None
+            if known is None:
+                continue
+            if metadata.get(RUN) == self.run:
+                # Two Airflows don't start a run in the same microsecond.
+                mine.append(known)
+            elif metadata.get(DEPLOYMENT) == self.deployment and str(metadata.get(RUN)) < self.run:
+                strangers.append(known)
+        chosen = plan(self.generation, self.try_number, mine)
+        orphans = (job.submission_id for job in strangers if job.status in LIVE_STATUSES)
+        return Plan(chosen.take, (*chosen.stop, *orphans))
 
-    def _known(self, job: Mapping[str, Any]) -> Known | None:
-        metadata = job.get("metadata") or {}
-        if metadata.get(TASK) != self.task or not job.get("submission_id"):
-            return None
-        try:
-            generation, number = int(metadata[GENERATION]), int(metadata[TRY])
-        except (KeyError, ValueError):
-            return None
-        return Known(str(job["submission_id"]), generation, number, str(job.get("status")))
+
+def _known(job: Mapping[str, Any]) -> Known | None:
+    metadata = job["metadata"]
+    try:
+        generation, number = int(metadata[GENERATION]), int(metadata[TRY])
+    except (KeyError, ValueError):
+        return None
+    if not job.get("submission_id"):
+        return None
+    return Known(str(job["submission_id"]), generation, number, str(job.get("status")))
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _began(run: Any) -> str:
+    """
+    When a run has started, by Airflow's own clock: the same for all tasks and tries.
+
+    It changes when a run that was over is cleared, which begins another generation anyway.
+    """
+    for name in ("start_date", "run_after", "logical_date"):
+        if (moment := getattr(run, name, None)) is not None:
+            return str(moment.astimezone(UTC).isoformat(timespec="microseconds"))
+    return ""
+
+
+def _deployment() -> str:
+    from airfreight.process import here
+
+    if name := here().settings.deployment:
+        return name
+    return _digest(versions.configuration().get("api", "base_url", fallback="") or "")
 
 
 class Known(NamedTuple):

@@ -79,6 +79,8 @@ class RayJobTrigger(BaseTrigger):
         self._copied = cursor
         self._kept = cursor
         self._noted = False
+        self._doubted = False
+        self._coming: asyncio.Future[dict[str, Any]] | None = None
         self._save_at: float | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -128,12 +130,10 @@ class RayJobTrigger(BaseTrigger):
         Up to Airflow 3.2 nobody calls :meth:`on_kill`, so there Airflow is asked whether the task still waits.
         """
         with suppress(Exception):
-            await self._save(complete=True)
+            await self._leave()
         if not versions.tells_kills() and not self._fired and not await self._is_still_waiting(unless_known=True):
             with suppress(Exception):
                 await self._stop("the task does not wait any more")
-        if self._watch is not None:
-            self._watch.close()
 
     async def _wait(self) -> dict[str, Any]:
         from airfreight.hooks.ray import RayHook
@@ -145,7 +145,7 @@ class RayJobTrigger(BaseTrigger):
             self.job_id, logs=self.fetch_logs, cursor=self._copied, session=self.session, deadline=self.deadline
         )
         timed_out_at: float | None = None
-        coming = watch.anext()
+        self._coming = coming = watch.anext()
         while True:
             await asyncio.wait({coming}, timeout=self._pause(timed_out_at))
             await self._save_if_due()
@@ -153,10 +153,11 @@ class RayJobTrigger(BaseTrigger):
                 return waiting.timeout(self.job_id)
             if not coming.done():
                 continue
+            self._coming = None
             event = coming.result()
             if event["event"] == "lines":
                 await self._copy(event)
-            else:
+            elif event["event"] != "repeats" or not self._doubted:
                 waiting.tell(self.log, self.job_id, event)
             if event["event"] == "deadline":
                 if self.kill_action == "leave":
@@ -165,7 +166,23 @@ class RayJobTrigger(BaseTrigger):
                 timed_out_at = time.monotonic()
             elif (end := waiting.ending(self.job_id, event)) is not None:
                 return waiting.timeout(self.job_id) if timed_out_at is not None else end
-            coming = watch.anext()
+            self._coming = coming = watch.anext()
+
+    async def _leave(self) -> None:
+        """Stop following, and keep where exactly the copy of the log ends."""
+        watch, coming = self._watch, self._coming
+        if watch is None:
+            return
+        if coming is not None and coming.done() and not coming.cancelled() and coming.exception() is None:
+            # It came while nobody looked any more, and counts as handed out.
+            event = coming.result()
+            if event["event"] == "lines":
+                await self._copy(event)
+        elif coming is not None:
+            coming.cancel()
+        watch.close()
+        self._copied = watch.cursor
+        await self._save(complete=True)
 
     async def _resume(self) -> None:
         """Go on where the trigger before this one, of whose memory nothing is left, has stopped copying."""
@@ -179,6 +196,7 @@ class RayJobTrigger(BaseTrigger):
             return
         self._copied = self._kept = saved["cursor"]
         if not saved.get("complete"):
+            self._doubted = True
             self.log.info("The triggerer was killed: up to ten seconds of what follows may stand above already")
 
     async def _copy(self, event: Mapping[str, Any]) -> None:
