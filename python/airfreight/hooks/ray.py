@@ -19,11 +19,14 @@ if TYPE_CHECKING:
     from airfreight._remote import RayClient
     from airfreight.ray.connection import RayConnection
 
-#: Said wherever a cluster would have to be made.
-NO_CLUSTERS = "this release does not create or delete Ray clusters on Kubernetes"
-NO_CLUSTERS_HINT = (
-    "point the connection's address at the dashboard of a cluster that runs already, and leave ray_cluster_yaml away"
-)
+
+def refuse_clusters() -> NoReturn:
+    """Say wherever a cluster would have to be made that it isn't."""
+    raise InvalidError(
+        "this release does not create or delete Ray clusters on Kubernetes",
+        "point the connection's address at the dashboard of a cluster that runs already, and leave ray_cluster_yaml "
+        "away",
+    )
 
 
 class RayHook(BaseHook):
@@ -187,7 +190,7 @@ class RayHook(BaseHook):
 
         :raises InvalidError: always.
         """
-        raise InvalidError(NO_CLUSTERS, NO_CLUSTERS_HINT)
+        refuse_clusters()
 
     delete_ray_cluster = setup_ray_cluster
     install_kuberay_operator = setup_ray_cluster

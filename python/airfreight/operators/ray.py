@@ -517,9 +517,9 @@ class DeleteRayCluster(BaseOperator):
 
 def _refuse_cluster(yaml: str | None) -> None:
     if yaml:
-        from airfreight.hooks.ray import NO_CLUSTERS, NO_CLUSTERS_HINT
+        from airfreight.hooks.ray import refuse_clusters
 
-        raise InvalidError(NO_CLUSTERS, NO_CLUSTERS_HINT)
+        refuse_clusters()
 
 
 def _folder(context: Context) -> str | None:
