@@ -57,6 +57,8 @@ const LABELS_SINCE: RayVersion = RayVersion { major: 2, minor: 54 };
 const PLAIN_LOGS_SINCE: RayVersion = RayVersion { major: 2, minor: 40 };
 /// From it on, a log that can't be read is an error and not a text.
 const LOG_ERRORS_SINCE: RayVersion = RayVersion { major: 2, minor: 47 };
+/// The head cuts a log off after so long; if it isn't asked for more, after 30 seconds.
+const LOG_SECONDS_MAX: u32 = 3600;
 /// How long a cluster is believed to run the same Ray.
 const VERSION_REMEMBERED: Duration = Duration::from_mins(1);
 /// A node's agent that can be reached from here answers at once.
@@ -351,8 +353,11 @@ impl Client {
         };
         let (_, version) = self.ray_version().await?;
         let before = |since: RayVersion| version.is_some_and(|version| version < since);
-        let mut path =
-            format!("/api/v0/logs/file?node_id={}&filename={}&lines={lines}", segment(node_id), segment(name));
+        let mut path = format!(
+            "/api/v0/logs/file?node_id={}&filename={}&lines={lines}&timeout={LOG_SECONDS_MAX}",
+            segment(node_id),
+            segment(name)
+        );
         if !before(PLAIN_LOGS_SINCE) && before(LOG_ERRORS_SINCE) {
             path.push_str("&format=text");
         }

@@ -338,12 +338,12 @@ impl Transport {
                 detail: self.detail(text),
                 sent: self.credentials.sent(),
             }),
-            500 if text.contains("No available agent") => Failure::Passing { source: error.into(), pause: None },
+            500 if text.contains("No available agent") => passing(self.words(status, text)),
             // The head says so about an answer of its agent's.
             500 if text.contains("status code 4") || text.contains("non-terminal state") => Failure::Lasting(error),
             // A proxy may know nothing of a head that restarts.
             404 | 500 | 501 => Failure::Doubtful(error),
-            408 | 429 | 502..=599 => Failure::Passing { source: error.into(), pause: retry_after(headers) },
+            408 | 429 | 502..=599 => Failure::Passing { source: self.words(status, text), pause: retry_after(headers) },
             _ => Failure::Lasting(error),
         }
     }
@@ -356,6 +356,13 @@ impl Transport {
             status: status.as_u16(),
             detail: self.detail(text),
         }
+    }
+
+    /// An answer as the cause of a failure.
+    fn words(&self, status: StatusCode, text: &str) -> Source {
+        let detail = self.detail(text);
+        let colon = if detail.is_empty() { "" } else { ": " };
+        format!("status {}{colon}{detail}", status.as_u16()).into()
     }
 
     /// What of a server's words is worth showing: the last line of a traceback, the title of a page.
@@ -392,6 +399,10 @@ impl Transport {
     }
 
     fn unread(&self, call: &Call, (used, source): (bool, hyper::Error)) -> Failure {
+        // From TLS 1.3 on, a server refuses our certificate only after we believe to be connected.
+        if causes(&source).any(|cause| cause.is::<rustls::Error>()) {
+            return self.unconnected(call, source.into());
+        }
         if source.is_parse() {
             return Failure::Doubtful(RayError::Unreadable {
                 action: call.action.clone(),

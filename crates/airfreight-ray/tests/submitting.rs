@@ -153,7 +153,7 @@ async fn one_attempt_is_one_request() {
     let (dashboard, client) = start(Options::default()).await;
     dashboard.fault(Fault { status: Some(503), ..Fault::default() });
     let once = client.with_patience(Duration::ZERO);
-    assert!(matches!(once.job("a").await.unwrap_err(), RayError::Rejected { status: 503, .. }));
+    assert!(matches!(once.job("a").await.unwrap_err(), RayError::Unavailable { attempts: 1, .. }));
     assert!(impatient(&dashboard, 1000).submit(named("a")).await.is_err());
     assert_eq!(dashboard.traffic().requests.len(), 2);
 }
