@@ -81,7 +81,7 @@ class _RayDecoratedOperator(DecoratedOperator, SubmitRayJob):
         **SubmitRayJob.template_fields_renderers,
         **DecoratedOperator.template_fields_renderers,
     }
-    shallow_copy_attrs: Sequence[str] = ("python_callable", "config")
+    shallow_copy_attrs: Sequence[str] = ("python_callable", "config_function")
 
     def __init__(
         self,
@@ -102,7 +102,9 @@ class _RayDecoratedOperator(DecoratedOperator, SubmitRayJob):
         )
         if entrypoint:
             self._said.add("entrypoint")
-        self.config = config if callable(config) else dict(config or {})
+        # Airflow calls a function that it finds in a template field, in its own way.
+        self.config = {} if callable(config) else dict(config or {})
+        self.config_function = config if callable(config) else None
 
     @property
     def is_async(self) -> bool:
@@ -122,8 +124,8 @@ class _RayDecoratedOperator(DecoratedOperator, SubmitRayJob):
     def _configure(self, context: Context) -> None:
         """Takes over what ``config`` says."""
         config = self.config
-        if callable(config):
-            config = self._called(config, context)
+        if self.config_function is not None:
+            config = self._called(self.config_function, context)
             if not isinstance(config, dict):
                 raise InvalidError(
                     f"config of {self.task_id} returned {type(config).__qualname__}, not a dict",
