@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::ray::RayArguments;
 use crate::settings::HOURS_MAX;
 
-/// Looks after the values that Airflow tasks keep on this host, and checks the whole set-up.
+/// Looks after the values that Airflow tasks keep on this host, checks the whole set-up, and runs jobs on Ray.
 #[derive(Debug, Parser)]
 #[command(
     name = "airfreight",
@@ -15,7 +16,8 @@ use crate::settings::HOURS_MAX;
     arg_required_else_help = true,
     after_help = "Settings come from flags, then AIRFREIGHT_<NAME>, then AIRFLOW__AIRFREIGHT__<NAME>, then the \
                   [airfreight] section of $AIRFLOW_HOME/airflow.cfg.\n\n\
-                  Exit codes: 0 done, 1 not done (doctor: something is broken), 2 wrong usage."
+                  Exit codes: 0 done, 1 not done (doctor: something is broken), 2 wrong usage. `ray submit` has those of \
+                  the job."
 )]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -35,6 +37,8 @@ pub(crate) enum Command {
     /// Objects of this host: list, show, count, remove, collect
     #[command(subcommand)]
     Store(StoreCommand),
+    /// Jobs of a Ray cluster: submit, look at, follow, stop; needs no Ray
+    Ray(RayArguments),
     /// Check Airflow's configuration, shared memory, permissions and versions, and say how to mend what is wrong
     Doctor(DoctorOptions),
 }

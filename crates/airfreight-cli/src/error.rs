@@ -2,8 +2,10 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use airfreight_airflow::AirflowError;
+use airfreight_ray::RayError;
 use airfreight_store::StoreError;
 
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +24,30 @@ pub(crate) enum CliError {
     Ambiguous { id: String, count: usize },
     #[error("cannot read the API token")]
     Token(#[source] io::Error),
+    #[error(transparent)]
+    Ray(#[from] RayError),
+    #[error(transparent)]
+    Followed(Arc<RayError>),
+    #[error("cannot begin to talk to Ray")]
+    Runtime(#[source] io::Error),
+    #[error("cannot use the variable {name}: {reason}")]
+    Variable { name: &'static str, reason: String },
+    #[error("cannot read Ray's token")]
+    RayToken(#[source] io::Error),
+    #[error("cannot read the runtime environment")]
+    RuntimeEnv(#[source] io::Error),
+    #[error("cannot use the runtime environment in `{}`: {reason}", path.display())]
+    RuntimeEnvFile { path: PathBuf, reason: String },
+    #[error("cannot quote the entrypoint for the shell")]
+    Entrypoint(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("left before the answer to the submission: there may be a job now")]
+    Unanswered,
+    #[error("left job `{id}` as it was")]
+    Left { id: String },
+    #[error("job `{id}` is gone before its end was known{}", if *replaced { ": the cluster is another one now" } else { "" })]
+    Gone { id: String, replaced: bool },
+    #[error("Ray has not deleted job `{id}`")]
+    Kept { id: String },
     #[error("cannot write the answer")]
     Output(#[from] io::Error),
 }
@@ -32,6 +58,13 @@ impl CliError {
         match self {
             Self::Store(error) => error.hint(),
             Self::Airflow(error) => error.hint().map(Into::into),
+            Self::Ray(error) => error.hint().map(Into::into),
+            Self::Followed(error) => error.hint().map(Into::into),
+            Self::Unanswered => Some("`airfreight ray list` shows the newest jobs first".into()),
+            Self::Left { id } => Some(format!("`airfreight ray logs --follow {id}` goes on with its log")),
+            Self::Gone { .. } => {
+                Some("Ray forgets its jobs when its head node restarts, or when someone deletes them".into())
+            }
             Self::NoSuchObject { .. } => Some("`airfreight store ls` lists what there is".into()),
             Self::Ambiguous { .. } => Some("give more of the name".into()),
             Self::Configuration { .. } => Some("AIRFLOW_CONFIG and AIRFLOW_HOME say where the file is".into()),

@@ -1,17 +1,19 @@
-//! The `airfreight` command: look after the store of this host, and check the whole set-up.
+//! The `airfreight` command: look after the store of this host, check the whole set-up, run jobs on Ray.
 //!
-//! Exit codes: 0 done, 1 not done or `doctor` found a failure, 2 the command line makes no sense.
+//! Exit codes: 0 done, 1 not done or `doctor` found a failure, 2 the command line makes no sense; `ray submit` ends with
+//! the job's own code, or 125 where that isn't known.
 
 mod arguments;
 mod doctor;
 mod error;
 mod leftovers;
 mod output;
+mod ray;
 mod settings;
 mod store;
 
 use std::error::Error as _;
-use std::io::{self, Write as _};
+use std::io;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -22,23 +24,28 @@ use crate::output::Output;
 use crate::settings::Settings;
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
         Ok(code) => code,
         // `airfreight store ls | head` is no failure.
         Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             report(&error);
-            ExitCode::FAILURE
+            match &arguments.command {
+                Command::Ray(ray) => ray::failure(ray),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode, CliError> {
-    let settings = Settings::load(arguments.store.as_deref())?;
     let mut output = Output::new(io::stdout().lock(), arguments.json);
+    let settings = || Settings::load(arguments.store.as_deref());
     let code = match &arguments.command {
-        Command::Store(command) => store::run(command, &settings, &mut output),
-        Command::Doctor(options) => doctor::run(options, &settings, &mut output),
+        Command::Store(command) => store::run(command, &settings()?, &mut output),
+        Command::Doctor(options) => doctor::run(options, &settings()?, &mut output),
+        Command::Ray(arguments) => ray::run(arguments, &mut output),
     }?;
     output.flush()?;
     Ok(code)
@@ -53,6 +60,5 @@ fn report(error: &CliError) {
         source = cause.source();
     }
     lines.extend(error.hint().map(|hint| format!("hint: {hint}")));
-    // Where standard error is closed nobody can be told.
-    let _ = writeln!(io::stderr(), "{}", output::printable(&lines.join("\n")));
+    output::progress(lines.join("\n"));
 }

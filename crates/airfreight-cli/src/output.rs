@@ -30,6 +30,21 @@ impl<'a> Output<'a> {
         writeln!(self.out)
     }
 
+    /// One of several answers of a `--json` call, on a line of its own.
+    pub(crate) fn json_line(&mut self, value: &impl Serialize) -> io::Result<()> {
+        serde_json::to_writer(&mut self.out, value)?;
+        writeln!(self.out)
+    }
+
+    /// A line of a job's log, with its end: as it is, colours and all, or in JSON.
+    pub(crate) fn log(&mut self, line: &[u8]) -> io::Result<()> {
+        if !self.json {
+            return self.out.write_all(line);
+        }
+        let text = String::from_utf8_lossy(line);
+        self.json_line(&serde_json::json!({ "line": text.trim_end_matches(['\r', '\n']) }))
+    }
+
     /// Columns under headings; those named in `right` are numbers.
     pub(crate) fn table(&mut self, headings: &[&str], right: &[usize], rows: &[Vec<String>]) -> io::Result<()> {
         let mut table = Table::new();
@@ -54,6 +69,12 @@ impl<'a> Output<'a> {
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
+}
+
+/// How things get on, on standard error: that is no part of the answer.
+pub(crate) fn progress(text: impl Display) {
+    // Where standard error is closed nobody can be told.
+    let _ = writeln!(io::stderr(), "{}", printable(&text.to_string()));
 }
 
 /// The text with control characters other than line ends spelled out: names and previews come from anyone's DAG.
