@@ -10,8 +10,14 @@ from ray_provider import _environment
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: What the old signature had and nobody meant: the old decorator connected to what the environment said.
-_UNSAID = "ray_default"
+
+class _Unsaid(str):
+    """A default that can be told from the same text in a DAG file."""
+
+    __slots__ = ()
+
+
+_UNSAID = _Unsaid("ray_default")
 
 
 def ray_task(
@@ -27,8 +33,8 @@ def ray_task(
     Run a function on Ray, with the parameters and defaults of ``airflow-provider-ray``.
 
     :param python_callable: the function; a text is taken for the connection, as in the old package's own example.
-    :param ray_conn_id: the connection. The variable ``ray_cluster_conn_id`` names that of tasks that say nothing, and
-        ``ray_cluster_connection`` is what they get otherwise, as before.
+    :param ray_conn_id: the connection. Where it isn't defined, or isn't said, the task takes the first that is: that of
+        the variable ``ray_cluster_conn_id``, ``ray_cluster_connection``, ``ray_default``.
     :param ray_worker_pool: the Airflow pool of the task, which must exist.
     :param eager: no effect: a value outlives the process that made it.
     :param checkpoint: no effect yet: a task that runs again reads what the tasks above it returned.
@@ -39,12 +45,11 @@ def ray_task(
     if isinstance(python_callable, str):
         ray_conn_id = python_callable
         python_callable = None
-    if ray_conn_id == _UNSAID:
-        ray_conn_id = _environment.connection()
+    if not {"config", "conn_id"} & kwargs.keys():
+        kwargs["config"] = _environment.Connection(None if isinstance(ray_conn_id, _Unsaid) else ray_conn_id)
     return decorators.ray_task(
         python_callable,
         multiple_outputs,
-        ray_conn_id=ray_conn_id,
         ray_worker_pool=ray_worker_pool,
         eager=eager,
         checkpoint=checkpoint,

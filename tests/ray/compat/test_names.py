@@ -42,6 +42,8 @@ NAMES = [
     ("ray_provider.xcom.ray_backend", "RayBackend", "airfreight.xcom import AirfreightXCom"),
 ]
 
+#: What the old package connected to, whatever it was told.
+OLD_DEFAULT = "ray_cluster_connection"
 REQUIRED = inspect.Parameter.empty
 #: By old name, the documented parameters with their defaults.
 PARAMETERS: dict[tuple[str, str], dict[str, Any]] = {
@@ -180,6 +182,43 @@ def test_old_tasks_still_wait_in_the_triggerer() -> None:
     for config, deferrable in (({}, True), ({"deferrable": False}, False)):
         task = take("ray_provider.decorators", "ray").task(config=config)(double)(1).operator
         assert task.config.get("deferrable", task.deferrable) is deferrable
+
+
+@pytest.mark.parametrize(
+    ("said", "variables", "chosen"),
+    [
+        (
+            "mine",
+            {"AIRFLOW_CONN_MINE": "ray://", "ray_cluster_conn_id": "other", "AIRFLOW_CONN_OTHER": "ray://"},
+            "mine",
+        ),
+        ("mine", {"ray_cluster_conn_id": "other", "AIRFLOW_CONN_OTHER": "ray://"}, "other"),
+        ("mine", {"AIRFLOW_CONN_RAY_CLUSTER_CONNECTION": "http://", "AIRFLOW_CONN_RAY_DEFAULT": "ray://"}, OLD_DEFAULT),
+        (
+            "ray_default",
+            {"AIRFLOW_CONN_RAY_CLUSTER_CONNECTION": "http://", "AIRFLOW_CONN_RAY_DEFAULT": "ray://"},
+            "ray_default",
+        ),
+        (None, {"AIRFLOW_CONN_RAY_CLUSTER_CONNECTION": "http://", "AIRFLOW_CONN_RAY_DEFAULT": "ray://"}, OLD_DEFAULT),
+        (None, {"AIRFLOW_CONN_RAY_DEFAULT": "ray://"}, "ray_default"),
+        ("mine", {"RAY_ADDRESS": "http://ray-head:8265"}, "ray_default"),
+        ("mine", {}, "mine"),
+        (None, {}, "ray_default"),
+    ],
+)
+def test_a_task_of_the_alpha_takes_the_first_connection_that_is_defined(
+    said: str | None, variables: dict[str, str], chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    ray_task = take("ray_provider.decorators", "ray_task")
+
+    def double(number: int) -> int:
+        return 2 * number
+
+    decorated = ray_task()(double) if said is None else ray_task(ray_conn_id=said)(double)
+    assert decorated(1).operator.config_function() == {"conn_id": chosen}
 
 
 def test_every_template_field_is_still_one() -> None:
