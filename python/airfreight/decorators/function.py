@@ -161,7 +161,7 @@ class _RayDecoratedOperator(DecoratedOperator, SubmitRayJob):
 
         environment = self._environment(self.hook.connection.defaults.get("runtime_env") or {})
         _check_environment(self._name, environment)
-        function = Function(self.python_callable, _roots(context))
+        function = Function(self.python_callable, _roots(context), allow_pickle=self._allows_pickle)
         args, kwargs = arguments.of(self.python_callable, self.op_args, self.op_kwargs, context)
         shipped = function.argument(args, kwargs)
         if not {"conda", "py_executable"}.intersection(environment):
@@ -185,7 +185,7 @@ class _RayDecoratedOperator(DecoratedOperator, SubmitRayJob):
     def _result(self, context: Context, client: RayClient, job: Mapping[str, Any]) -> Any:
         if self.entrypoint:
             return super()._result(context, client, job)
-        return self._outcome(client, job).value(self.python_callable)
+        return self._outcome(client, job).value(self.python_callable, allow_pickle=self._allows_pickle)
 
     def _failure(self, context: Context, client: RayClient, job: Mapping[str, Any]) -> Exception:
         error: Exception | None = None
@@ -200,6 +200,13 @@ class _RayDecoratedOperator(DecoratedOperator, SubmitRayJob):
         from airfreight.ray.outcome import Outcome
 
         return Outcome(client, job, self._name)
+
+    @property
+    def _allows_pickle(self) -> bool:
+        """Whether values may go to and come from this cluster that only pickle can say."""
+        from airfreight.settings import load_settings
+
+        return self.hook.connection.allow_pickle and load_settings().allow_pickle
 
     @property
     def _name(self) -> str:

@@ -48,6 +48,7 @@ class RayConnection:
 
     :param defaults: what its tasks ask for unless they say otherwise: ``num_cpus``, ``num_gpus``, ``memory``,
         ``resources``, ``runtime_env``.
+    :param allow_pickle: whether functions' values may go there and come back as pickles.
     :param kubernetes: the fields that only creating clusters needs.
     """
 
@@ -65,6 +66,7 @@ class RayConnection:
     timeout: float = TIMEOUT
     patience: float = PATIENCE
     defaults: dict[str, Any] = field(default_factory=dict, repr=False)
+    allow_pickle: bool = True
     kubernetes: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def client(self, address: str | None = None) -> RayClient:
@@ -151,6 +153,7 @@ def read(connection: Any, conn_id: str, environ: Mapping[str, str] = os.environ)
         timeout=extra.number("timeout", TIMEOUT),
         patience=extra.number("patience", PATIENCE),
         defaults=extra.defaults(),
+        allow_pickle=extra.boolean("allow_pickle", default=True),
         kubernetes=kubernetes,
     )
 

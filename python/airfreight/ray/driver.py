@@ -51,10 +51,14 @@ class Parcel:
         start, length = payload["stream"]
         stream = view[start : start + length]
         buffers = [view[start : start + length] for start, length in payload["buffers"]]
-        if payload.get("plain"):
+        if payload["form"] == "pickle":
             import pickle
 
             return pickle.loads(stream, buffers=buffers)
+        if payload["form"] == "plain":
+            from airfreight.codec import plain
+
+            return plain.decode(stream, buffers)
         from airfreight.codec.stream import load
 
         return load(stream, buffers)
@@ -172,7 +176,7 @@ def _run(name: str) -> Record:
             import asyncio
 
             result = asyncio.run(_awaited(result))
-        return {"module": parcel.manifest["module"], **report.result(result)}
+        return {"module": parcel.manifest["module"], **report.result(result, parcel.manifest["allow_pickle"])}
     except report.Refused as error:
         return {"v": 1, "refused": {"message": error.message, "hint": error.hint}}
     except BaseException as error:  # noqa: BLE001 - whatever it is, the task is to know

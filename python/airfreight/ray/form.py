@@ -39,6 +39,13 @@ FIELDS: tuple[Field, ...] = (
     Field("memory", "Memory", "Bytes, for the entry point of a job that doesn't say."),
     Field("resources", "Resources", "A JSON object, for the entry point of a job that doesn't say."),
     Field("runtime_env", "Runtime environment", "A JSON object; a job's own keys replace those of here."),
+    Field(
+        "allow_pickle",
+        "Allow pickle",
+        "Whether arguments and results of functions may be pickles: who reads one trusts the cluster's code.",
+        type="boolean",
+        default=True,
+    ),
     Field("patience", "Patience", "Seconds for which the dashboard may be silent before tasks fail; 300 by default."),
     Field("kube_config_path", "Kube config path", "For clusters on Kubernetes, with a later release."),
     Field("kube_config", "Kube config (JSON format)", "Likewise.", secret=True),

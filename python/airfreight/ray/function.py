@@ -64,13 +64,14 @@ class Function:
 
     :param callable_: the function, as it was decorated.
     :param roots: the folders whose modules are shipped, see :mod:`.neighbours`.
+    :param allow_pickle: ``False`` sends no value that only pickle can say.
     :raises InvalidError: something that it needs can't leave Airflow, or its source can't be had.
     """
 
-    def __init__(self, callable_: Callable[..., Any], roots: list[Path]) -> None:
+    def __init__(self, callable_: Callable[..., Any], roots: list[Path], *, allow_pickle: bool = True) -> None:
         self.callable = callable_
         self.name = getattr(callable_, "__name__", type(callable_).__name__)
-        self.values = Values()
+        self.values = Values(allow_pickle=allow_pickle)
         self.neighbours = Neighbours(roots)
         self.modules: dict[str, Module] = {}
         self.scopes: list[scope.Scope] = []
@@ -129,6 +130,11 @@ class Function:
         return reference
 
     def _by_value(self, callable_: Any) -> Reference:
+        if not self.values.allow_pickle:
+            raise InvalidError(
+                f"cannot run {self.name} on Ray: its source can't be had, and [airfreight] allow_pickle is false",
+                "define it in a file",
+            )
         try:
             import cloudpickle
         except ImportError:

@@ -9,7 +9,9 @@ from binascii import a2b_base64, crc32
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airfreight.errors import AirfreightError, CorruptError, InternalError, InvalidError, ObjectLostError
+from airfreight.codec import plain
+from airfreight.codec.stream import load
+from airfreight.errors import AirfreightError, CorruptError, DeniedError, InternalError, InvalidError, ObjectLostError
 from airfreight.ray import remote, skew
 from airfreight.ray.report import MARK
 
@@ -47,11 +49,12 @@ class Outcome:
         self._prefix = f"{MARK}{metadata.get('airfreight_nonce', '-')} "
         self.record = self._find()
 
-    def value(self, function: Callable[..., Any] | None = None) -> Any:
+    def value(self, function: Callable[..., Any] | None = None, *, allow_pickle: bool = True) -> Any:
         """
         The function's result.
 
         :param function: the function here: what its file defines is found in its module.
+        :param allow_pickle: ``False`` refuses what could run code when it is read.
         :raises ObjectLostError: it can't be had any more.
         :raises InvalidError: it can't be read with the libraries of this process; both versions are named.
         :raises CorruptError: it isn't what the driver has written.
@@ -74,8 +77,14 @@ class Outcome:
                 "rerun the task",
             )
         pieces = [data[start : start + length] for start, length in result["places"]]
-        from airfreight.codec.stream import load
-
+        if plain.is_plain(pieces[0]):
+            return plain.decode(pieces[0], pieces[1:])
+        if not allow_pickle:
+            raise DeniedError(
+                f"the result of {self._name} is a pickle, and [airfreight] allow_pickle is false here, or that of the "
+                "connection",
+                "clear the task to run it again, which then returns only what needs no pickle; or allow pickle",
+            )
         with _known_as(self.record.get("module"), function):
             return load(pieces[0], pieces[1:])
 

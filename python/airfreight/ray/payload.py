@@ -24,8 +24,13 @@ _PENDULUM = frozenset({"DateTime", "Date", "Time", "Duration", "Interval", "Time
 
 @dataclass(slots=True)
 class Values:
-    """All values of one parcel, one after the other."""
+    """
+    All values of one parcel, one after the other.
 
+    :param allow_pickle: ``False`` takes only what can be read without running code.
+    """
+
+    allow_pickle: bool = True
     parts: list[Any] = field(default_factory=list)
     nbytes: int = 0
     #: Top-level modules of the types that were met.
@@ -42,6 +47,8 @@ class Values:
         :raises UnstorableError: a part of it can't be pickled; nothing was added.
         """
         target = _Target()
+        if not self.allow_pickle:
+            return self._add_plain(target, value, subject)
         sink = Sink(target)
         pickler = _Pickler(sink)
         try:
@@ -53,11 +60,24 @@ class Values:
         sink.finish()
         self.modules |= pickler.modules
         self.named += pickler.named
-        stream = self._append(b"".join(target.stream))
-        payload: dict[str, Any] = {"stream": stream, "buffers": [self._append(each) for each in target.buffers]}
-        if target.stream[-1][-1:] == bytes([note.STOP]) and not pickler.needs_codec:
-            payload["plain"] = True
-        return payload
+        is_bare = target.stream[-1][-1:] == bytes([note.STOP]) and not pickler.needs_codec
+        return self._place(target, "pickle" if is_bare else "codec")
+
+    def _add_plain(self, target: _Target, value: Any, subject: str) -> dict[str, Any]:
+        from airfreight.codec import plain
+
+        try:
+            plain.encode(target, value)
+        except UnstorableError as error:
+            raise _within(error, subject) from error
+        return self._place(target, "plain")
+
+    def _place(self, target: _Target, form: str) -> dict[str, Any]:
+        return {
+            "form": form,
+            "stream": self._append(b"".join(target.stream)),
+            "buffers": [self._append(each) for each in target.buffers],
+        }
 
     def _append(self, data: Any) -> list[int]:
         gap = -self.nbytes % _ALIGNMENT

@@ -55,11 +55,11 @@ class Refused(Exception):
 # The result
 
 
-def result(value: Any) -> Record:
+def result(value: Any, allow_pickle: bool) -> Record:
     """What is reported of a function's result."""
     if is_plain(value):
         return {"v": 1, "result": {"json": value}, **_versions(())}
-    return packed(value)
+    return packed(value, allow_pickle)
 
 
 def is_plain(value: Any) -> bool:
@@ -106,10 +106,15 @@ class _Parts:
         return False
 
 
-def packed(value: Any) -> Record:
-    """Pickles a result and puts it where the task finds it."""
+def packed(value: Any, allow_pickle: bool) -> Record:
+    """Encodes a result and puts it where the task finds it."""
     parts = _Parts()
-    _dump(value, parts)
+    if allow_pickle:
+        _dump(value, parts)
+    else:
+        from airfreight.codec import plain
+
+        plain.encode(parts, value)
     pieces: list[Any] = []
     places = []
     nbytes = 0

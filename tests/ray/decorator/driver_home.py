@@ -44,6 +44,7 @@ class DriverHome:
         self.path: list[Path] = []
         #: What the job's log is called; Ray's own form, of which the driver derives where a result may lie.
         self.log_name = "job-driver-{}.log"
+        self.allow_pickle = True
         self.job: dict[str, Any] = {}
         self.log = ""
         self.returncode: int | None = None
@@ -56,10 +57,10 @@ class DriverHome:
             error = outcome.error(callable_)
             assert error is not None, self.log
             raise error
-        return outcome.value(callable_)
+        return outcome.value(callable_, allow_pickle=self.allow_pickle)
 
     def run(self, callable_: Callable[..., Any], args: Any = (), kwargs: Any = None, roots: Any = ()) -> Outcome:
-        function = Function(callable_, [Path(root) for root in roots])
+        function = Function(callable_, [Path(root) for root in roots], allow_pickle=self.allow_pickle)
         arguments = function.argument(tuple(args), kwargs or {})
         parcel = Parcel(
             function,

@@ -14,7 +14,7 @@ from driver_home import DriverHome
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airfreight.errors import CorruptError, InvalidError, ObjectLostError
+from airfreight.errors import CorruptError, DeniedError, InvalidError, ObjectLostError
 from airfreight.ray.report import CHUNK_BYTES, INLINE_BYTES_MAX, RESULT_BYTES_MAX, is_plain
 from codec.cases import EXACT
 from codec.equality import assert_same
@@ -197,3 +197,26 @@ def test_a_parcel_is_the_same_for_the_same_call(home: DriverHome, tmp_path: Path
 
     assert list(parcel(1).packages()) == list(parcel(1).packages())
     assert parcel(1).name != parcel(2).name
+
+
+def test_without_pickle_only_what_runs_no_code_travels(home: DriverHome, monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy as np
+    import pandas as pd
+
+    home.allow_pickle = False
+    frame = pd.DataFrame({"n": np.arange(20_000), "name": ["a"] * 20_000})
+    value = {"frame": frame, "rows": list(range(20_000)), "pair": (1, b"2")}
+    assert_same(home.call(same, value), value)
+    with pytest.raises(InvalidError, match=r"the arguments of same\[\"args\"\]\[0\].*allow_pickle is false"):
+        home.call(same, object())
+
+    def make() -> object:
+        return ValueError("x")
+
+    with pytest.raises(InvalidError, match=r"result: a ValueError: \[airfreight\] allow_pickle is false"):
+        home.call(make)
+    # Whatever the driver was told: the reader has the last word.
+    home.allow_pickle = True
+    outcome = home.run(make)
+    with pytest.raises(DeniedError, match=r"the result of make is a pickle, and \[airfreight\] allow_pickle is false"):
+        outcome.value(allow_pickle=False)

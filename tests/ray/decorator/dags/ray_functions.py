@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -135,10 +136,8 @@ def check_row(row):
         raise ValueError(f"row {row} is negative")
 
 
-try:
+with suppress(ImportError):
     import missing_library
-except ImportError:
-    pass
 
 
 ray_functions()
