@@ -17,48 +17,15 @@ use crate::process::{Cluster, process};
 use crate::wait::block;
 use crate::watch::Watch;
 
-/// What a client was made with. Has no `Debug`: most of it may be secret.
-#[derive(Clone, PartialEq)]
-pub(crate) struct Arguments {
-    address: String,
-    token: Option<String>,
-    basic: Option<(String, String)>,
-    headers: BTreeMap<String, String>,
-    cookies: BTreeMap<String, String>,
-    verify: Verify,
-    client_certificate: Option<(PathBuf, PathBuf)>,
-    proxy: Option<String>,
-    timeout: Duration,
-    patience: Duration,
-}
-
-impl Arguments {
-    pub(crate) fn settings(&self) -> Settings {
-        let secret = |text: &String| SecretString::from(text.as_str());
-        let pairs = |pairs: &BTreeMap<String, String>| pairs.iter().map(|(k, v)| (k.clone(), secret(v))).collect();
-        let mut settings = Settings::new(&self.address);
-        settings.token = self.token.as_ref().map(secret);
-        settings.basic = self.basic.as_ref().map(|(login, password)| (login.clone(), secret(password)));
-        settings.headers = pairs(&self.headers);
-        settings.cookies = pairs(&self.cookies);
-        settings.verify = self.verify.clone();
-        settings.client_certificate = self.client_certificate.clone();
-        settings.proxy = self.proxy.clone();
-        settings.timeout = self.timeout;
-        settings.patience = self.patience;
-        settings
-    }
-}
-
 #[pyclass(frozen, module = "airfreight._remote")]
 pub(crate) struct RayClient {
-    arguments: Arguments,
+    settings: Settings,
     address: String,
 }
 
 impl RayClient {
     fn cluster_of(&self, py: Python<'_>) -> PyResult<Cluster> {
-        process(py)?.cluster(py, &self.arguments)
+        process(py)?.cluster(py, &self.settings)
     }
 
     /// Calls the cluster without the interpreter's lock.
@@ -100,9 +67,10 @@ impl RayClient {
         timeout: f64,
         patience: f64,
     ) -> PyResult<Self> {
-        let pairs = |pairs: Option<Bound<'_, PyAny>>| -> PyResult<BTreeMap<String, String>> {
-            let Some(pairs) = pairs else { return Ok(BTreeMap::new()) };
-            py.import("builtins")?.call_method1("dict", (pairs,))?.extract()
+        let secrets = |pairs: Option<Bound<'_, PyAny>>| -> PyResult<Vec<(String, SecretString)>> {
+            let Some(pairs) = pairs else { return Ok(Vec::new()) };
+            let pairs: BTreeMap<String, String> = py.import("builtins")?.call_method1("dict", (pairs,))?.extract()?;
+            Ok(pairs.into_iter().map(|(name, value)| (name, value.into())).collect())
         };
         let verify = match verify {
             None => Verify::System,
@@ -112,21 +80,19 @@ impl RayClient {
                 Err(_) => Verify::Bundle(verify.extract()?),
             },
         };
-        let arguments = Arguments {
-            address,
-            token,
-            basic,
-            headers: pairs(headers)?,
-            cookies: pairs(cookies)?,
-            verify,
-            client_certificate: client_cert.map(|cert| (cert.clone(), client_key.unwrap_or(cert))),
-            proxy,
-            timeout: seconds(py, "timeout", timeout)?,
-            patience: seconds(py, "patience", patience)?,
-        };
+        let mut settings = Settings::new(address);
+        settings.token = token.map(SecretString::from);
+        settings.basic = basic.map(|(login, password)| (login, password.into()));
+        settings.headers = secrets(headers)?;
+        settings.cookies = secrets(cookies)?;
+        settings.verify = verify;
+        settings.client_certificate = client_cert.map(|cert| (cert.clone(), client_key.unwrap_or(cert)));
+        settings.proxy = proxy;
+        settings.timeout = seconds(py, "timeout", timeout)?;
+        settings.patience = seconds(py, "patience", patience)?;
         // Says what is wrong with the arguments, and is dropped again: what is made before a fork is of no use after it.
-        let client = Client::new(arguments.settings()).map_err(|error| from_ray(py, &error))?;
-        Ok(Self { arguments, address: client.address().to_owned() })
+        let client = Client::new(settings.clone()).map_err(|error| from_ray(py, &error))?;
+        Ok(Self { address: client.address().to_owned(), settings })
     }
 
     #[getter]
@@ -221,7 +187,7 @@ impl RayClient {
         })?;
         let deadline = deadline.map(|unix| moment(py, unix)).transpose()?;
         let process = process(py)?;
-        let cluster = process.cluster(py, &self.arguments)?;
+        let cluster = process.cluster(py, &self.settings)?;
         let follow = Follow { logs, cursor, session, deadline, ..Follow::new(&submission_id) };
         Ok(Watch::new(submission_id, cluster.watcher.watch(follow)))
     }

@@ -6,7 +6,7 @@ use pyo3::types::PyDict;
 
 use crate::json::to_python;
 
-pub(crate) fn to_dict<'py>(py: Python<'py>, event: Event) -> PyResult<Bound<'py, PyDict>> {
+pub(crate) fn to_dict(py: Python<'_>, event: Event) -> PyResult<Bound<'_, PyDict>> {
     let dict = PyDict::new(py);
     dict.set_item("event", event.name())?;
     match event {

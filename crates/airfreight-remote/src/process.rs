@@ -4,11 +4,10 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use airfreight_core::ErrorKind;
-use airfreight_ray::{Client, Watcher};
+use airfreight_ray::{Client, Settings, Watcher};
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::client::Arguments;
 use crate::error;
 
 /// More clusters, or sets of credentials, than any process talks to; beyond it the oldest is forgotten.
@@ -18,7 +17,7 @@ const CLUSTERS_MAX: usize = 64;
 pub(crate) struct Process {
     pid: u32,
     pub(crate) runtime: Runtime,
-    clusters: Mutex<Vec<(Arguments, Cluster)>>,
+    clusters: Mutex<Vec<(Settings, Cluster)>>,
 }
 
 /// What all clients with equal arguments share.
@@ -59,26 +58,24 @@ fn current() -> io::Result<&'static Process> {
 }
 
 impl Process {
-    /// The client and watcher for these arguments, shared by everybody in the process who has the same.
-    pub(crate) fn cluster(&'static self, py: Python<'_>, arguments: &Arguments) -> PyResult<Cluster> {
-        if let Some(cluster) = self.find(arguments) {
+    /// The client and watcher for these settings, shared by everybody in the process who has the same.
+    pub(crate) fn cluster(&'static self, py: Python<'_>, settings: &Settings) -> PyResult<Cluster> {
+        if let Some(cluster) = self.find(settings) {
             return Ok(cluster);
         }
-        let settings = arguments.settings();
-        let patience = settings.patience;
-        let client = Client::new(settings).map_err(|error| error::from_ray(py, &error))?;
+        let client = Client::new(settings.clone()).map_err(|error| error::from_ray(py, &error))?;
         let _context = self.runtime.enter();
+        let cluster = Cluster { watcher: Watcher::new(&client, settings.patience), client };
         let mut clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
-        let cluster = Cluster { watcher: Watcher::new(client.clone(), patience), client };
         if clusters.len() == CLUSTERS_MAX {
             clusters.remove(0);
         }
-        clusters.push((arguments.clone(), cluster.clone()));
+        clusters.push((settings.clone(), cluster.clone()));
         Ok(cluster)
     }
 
-    fn find(&self, arguments: &Arguments) -> Option<Cluster> {
+    fn find(&self, settings: &Settings) -> Option<Cluster> {
         let clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
-        clusters.iter().find(|(known, _)| known == arguments).map(|(_, cluster)| cluster.clone())
+        clusters.iter().find(|(known, _)| known == settings).map(|(_, cluster)| cluster.clone())
     }
 }

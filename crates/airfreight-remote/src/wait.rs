@@ -29,10 +29,10 @@ pub(crate) fn block<T: Send + 'static>(
     });
     let mut receiver = receiver;
     loop {
-        let (received, back) = py.detach(move || (receiver.recv_timeout(SIGNALS_EVERY), receiver));
+        let (answer, back) = py.detach(move || (receiver.recv_timeout(SIGNALS_EVERY), receiver));
         receiver = back;
-        match received {
-            Ok(answer) => return Ok(answer),
+        match answer {
+            Ok(value) => return Ok(value),
             Err(RecvTimeoutError::Timeout) => {
                 if let Err(raised) = py.check_signals() {
                     task.abort();

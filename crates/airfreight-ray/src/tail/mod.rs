@@ -182,21 +182,6 @@ impl Tail {
         }
     }
 
-    /// Begins to read the answer to `ask`.
-    pub(crate) fn begin(&self, ask: Ask, now: Instant) -> Reading {
-        Reading {
-            ask,
-            began: now,
-            at: if let Ask::From(offset) = ask { offset } else { 0 },
-            before: Vec::new(),
-            digest: digest(),
-            certain: false,
-            window: Vec::new(),
-            outcome: None,
-            grew: false,
-        }
-    }
-
     /// Takes the next bytes of an answer, and hands out the lines that they complete. `false`: the rest is of no use.
     #[must_use]
     pub(crate) fn feed(&mut self, reading: &mut Reading, mut bytes: &[u8], lines: &mut Vec<String>) -> bool {
@@ -335,10 +320,10 @@ impl Tail {
 
     /// Finds in the last lines what is known, and takes the rest.
     fn fit(&mut self, window: &[u8], wanted: usize, now: Instant, lines: &mut Vec<String>) -> Outcome {
-        let has = window.iter().filter(|byte| **byte == b'\n').count() + usize::from(!window.ends_with(b"\n"));
+        let has = line_ends(window) + usize::from(!window.ends_with(b"\n"));
         if has < wanted {
             // That was all of it.
-            let mut reading = self.begin(Ask::All, now);
+            let mut reading = Reading::new(Ask::All, now);
             let _ = self.feed(&mut reading, window, lines);
             return self.end(reading, true, now, lines);
         }
@@ -351,8 +336,7 @@ impl Tail {
                     return Outcome::Unchanged;
                 }
                 self.take(new, lines);
-                let grown = new.iter().filter(|byte| **byte == b'\n').count();
-                self.window_lines = (4 * grown).clamp(self.bounds.window_lines, self.bounds.window_lines_max);
+                self.window_lines = (4 * line_ends(new)).clamp(self.bounds.window_lines, self.bounds.window_lines_max);
                 Outcome::Grew
             }
             _ if wanted < self.bounds.window_lines_max => {
@@ -397,6 +381,21 @@ impl Place {
 }
 
 impl Reading {
+    /// Begins with the answer to `ask`.
+    pub(crate) fn new(ask: Ask, now: Instant) -> Self {
+        Self {
+            ask,
+            began: now,
+            at: if let Ask::From(offset) = ask { offset } else { 0 },
+            before: Vec::new(),
+            digest: digest(),
+            certain: false,
+            window: Vec::new(),
+            outcome: None,
+            grew: false,
+        }
+    }
+
     fn skip(&mut self, bytes: &[u8]) {
         self.at += bytes.len() as u64;
         if self.ask == Ask::All {
@@ -407,6 +406,10 @@ impl Reading {
         let excess = self.before.len().saturating_sub(CONTEXT_BYTES);
         self.before.drain(..excess);
     }
+}
+
+fn line_ends(bytes: &[u8]) -> usize {
+    bytes.split(|byte| *byte == b'\n').count() - 1
 }
 
 fn digest() -> Digest {

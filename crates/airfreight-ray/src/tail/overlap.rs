@@ -32,7 +32,12 @@ fn inside<'a>(known: &'a [u8], window: &'a [u8]) -> impl Iterator<Item = usize> 
     let text = [known, window].concat();
     let matching = if known.is_empty() || known.len() > window.len() { Vec::new() } else { matching(&text) };
     let first = known.len();
-    matching.into_iter().enumerate().skip(first).filter_map(move |(at, bytes)| (bytes >= first).then(|| at - first))
+    matching
+        .into_iter()
+        .enumerate()
+        .skip(first)
+        .filter(move |(_, bytes)| *bytes >= first)
+        .map(move |(at, _)| at - first)
 }
 
 /// The lengths, shorter than `known`, of the beginnings of `window` that `known` ends with.

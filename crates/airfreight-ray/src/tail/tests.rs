@@ -62,7 +62,7 @@ impl Reader {
     fn ask(&mut self, log: &mut Log, last: bool, cut: usize) -> Outcome {
         let ask = self.tail.ask(self.way, last, self.now);
         let answer = log.answer(ask);
-        let mut reading = self.tail.begin(ask, self.now);
+        let mut reading = Reading::new(ask, self.now);
         let before = self.lines.len();
         for piece in answer[..answer.len().min(cut)].chunks(7) {
             if !self.tail.feed(&mut reading, piece, &mut self.lines) {

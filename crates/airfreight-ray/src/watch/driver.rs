@@ -34,17 +34,17 @@ pub(crate) struct Order {
 struct Served {
     outlet: Arc<Outlet>,
     /// Taken along by the turn that reads.
-    reader: Option<Reader>,
+    reader: Option<Box<Reader>>,
 }
 
 /// What a background task came back with.
 enum Done {
     Answer(Answer),
-    Read { key: Key, reader: Reader, answer: LogAnswer, file_works: bool },
+    Read { key: Key, reader: Box<Reader>, answer: LogAnswer, file_works: bool },
 }
 
 /// How long it is remembered that the state API is not there.
-const FILE_MISSED: Duration = Duration::from_secs(300);
+const FILE_MISSED: Duration = Duration::from_mins(5);
 /// However short the plan's pauses are.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 
@@ -104,12 +104,12 @@ impl Driver {
         let key = self.next_key;
         self.next_key += 1;
         let now = Instant::now();
-        let deadline = follow.deadline.map(|deadline| {
+        let deadline = follow.deadline.and_then(|deadline| {
             let rest = deadline.duration_since(SystemTime::now()).unwrap_or_default();
-            // What no clock reaches is for ever, or a century.
-            now.checked_add(rest).unwrap_or(now + Duration::from_secs(3_155_760_000))
+            // What no clock reaches never comes.
+            now.checked_add(rest)
         });
-        let reader = Reader::new(follow.cursor.as_ref());
+        let reader = Box::new(Reader::new(follow.cursor.as_ref()));
         let wish = Wish { id: follow.id, logs: follow.logs, session: follow.session, deadline };
         self.served.insert(key, Served { outlet, reader: Some(reader) });
         self.plan.add(key, wish, now);
@@ -179,7 +179,7 @@ impl Driver {
                 }
             }
             Err(broken) => match self.tickets.remove(&broken.id()) {
-                Some(ask) => self.broken(ask, &broken.to_string()),
+                Some(ask) => self.broken(&ask, &broken.to_string()),
                 None => return,
             },
         };
@@ -188,15 +188,15 @@ impl Driver {
     }
 
     /// What a task that broke down would have answered. Its watch must hear of it rather than wait for ever.
-    fn broken(&mut self, ask: Ask, how: &str) -> Answer {
+    fn broken(&mut self, ask: &Ask, how: &str) -> Answer {
         let error = || RayError::Internal { what: format!("a task of the watcher broke down: {how}") };
-        match ask {
+        match *ask {
             Ask::List => Answer::List(Err(error()), Duration::ZERO),
             Ask::Job(key, _) => Answer::Job(key, Err(error())),
             Ask::Session => Answer::Session(Err(error())),
             Ask::Log { key, .. } => {
                 if let Some(served) = self.served.get_mut(&key) {
-                    served.reader = Some(Reader::new(Some(&served.outlet.cursor())));
+                    served.reader = Some(Box::new(Reader::new(Some(&served.outlet.cursor()))));
                 }
                 Answer::Log(key, LogAnswer::Failed(error()))
             }

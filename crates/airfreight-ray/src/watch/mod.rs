@@ -59,7 +59,7 @@ impl Watcher {
     /// # Panics
     /// Outside of a tokio runtime.
     #[must_use]
-    pub fn new(client: Client, patience: Duration) -> Self {
+    pub fn new(client: &Client, patience: Duration) -> Self {
         let (commands, orders) = unbounded_channel();
         // Ends when the watcher and all its watches are gone.
         tokio::spawn(drive(client.with_patience(Duration::ZERO), patience, orders));

@@ -82,7 +82,10 @@ impl Outlet {
 
     /// Where what has been taken ends.
     pub(crate) fn cursor(&self) -> Cursor {
-        self.lock().cursor.clone()
+        let state = self.lock();
+        let cursor = state.cursor.clone();
+        // When everything has been taken and nothing will come, it cannot be behind.
+        if state.over.is_some() && state.queue.is_empty() { cursor.into_exact() } else { cursor }
     }
 
     /// Adds an event; the last one stays.

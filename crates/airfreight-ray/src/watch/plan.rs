@@ -20,7 +20,7 @@ const SINGLES_MAX: usize = 10;
 /// How many small questions are under way at once.
 const SINGLES_AT_ONCE: usize = 2;
 /// How long the number of Ray's records is believed.
-const RECORDS_BELIEVED: Duration = Duration::from_secs(60);
+const RECORDS_BELIEVED: Duration = Duration::from_mins(1);
 /// How many logs are read at once; less than a client's connections for such, so that others get a turn.
 const LOGS_AT_ONCE: usize = 4;
 /// The least pause between two requests for logs.
@@ -33,7 +33,7 @@ const BACKOFF_MIN: Duration = Duration::from_millis(250);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// How long a silence is not worth mentioning, and how often it is mentioned then.
 const SILENCE_UNTOLD: Duration = Duration::from_secs(15);
-const SILENCE_TOLD_EVERY: Duration = Duration::from_secs(60);
+const SILENCE_TOLD_EVERY: Duration = Duration::from_mins(1);
 /// How many refusals in a row are believed.
 const DENIALS_MAX: u32 = 3;
 
@@ -337,13 +337,13 @@ impl Plan {
             if self.logs < LOGS_AT_ONCE {
                 moments.extend(self.log_due(watched));
             }
-            match watched.over {
-                Some(over) => moments.push(over + LOG_PATIENCE.max(self.patience)),
-                None => {
-                    let heard = watched.heard(self.answered);
-                    moments.push(heard + self.patience);
-                    moments.push(watched.told.map_or(heard + untold, |told| told + SILENCE_TOLD_EVERY));
-                }
+            if let Some(over) = watched.over {
+                // A turn under way has limits of its own.
+                moments.extend((!watched.log.busy).then(|| over + LOG_PATIENCE.max(self.patience)));
+            } else {
+                let heard = watched.heard(self.answered);
+                moments.push(heard + self.patience);
+                moments.push(watched.told.map_or(heard + untold, |told| told + SILENCE_TOLD_EVERY));
             }
         }
         moments.into_iter().min()
@@ -564,3 +564,6 @@ fn unavailable(address: &str, id: &str, attempts: u32, elapsed: Duration, troubl
         source: why.into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

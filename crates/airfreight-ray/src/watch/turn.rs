@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::Event;
 use super::outlet::Outlet;
 use super::plan::LogAnswer;
-use crate::tail::{Ask, Outcome, Tail, Way};
+use crate::tail::{Ask, Outcome, Reading, Tail, Way};
 use crate::{Client, Cursor, Job, Lines, LogStream, RayError};
 
 /// What is handed out at once.
@@ -135,7 +135,7 @@ enum Poured {
 }
 
 async fn pour(mut stream: LogStream, ask: Ask, reader: &mut Reader, outlet: &Outlet) -> Poured {
-    let mut reading = reader.tail.begin(ask, Instant::now());
+    let mut reading = Reading::new(ask, Instant::now());
     let mut lines = Vec::new();
     let error = 'stream: loop {
         let chunk = match stream.chunk().await {
