@@ -8,7 +8,15 @@ from pathlib import Path
 
 from docs.pages import REPOSITORY
 
-RUST = ("airfreight-core", "airfreight-store", "airfreight-airflow", "airfreight-cli", "airfreight-py")
+RUST = (
+    "airfreight-core",
+    "airfreight-store",
+    "airfreight-airflow",
+    "airfreight-ray",
+    "airfreight-cli",
+    "airfreight-py",
+    "airfreight-remote",
+)
 
 _DERIVED = re.compile(r'#\[error\(\s*"((?:[^"\\]|\\.|\\\n)*)"', re.DOTALL)
 _RAISED = re.compile(r'error::new\(py, ErrorKind::\w+, "((?:[^"\\]|\\.)*)"')
