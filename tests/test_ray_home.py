@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +27,7 @@ subprocess.run(['sleep', '600'], start_new_session=True)
 " """
 
 
+@pytest.mark.timeout(900)
 def test_two_clusters_run_side_by_side_and_leave_nothing() -> None:
     with RayHome.start() as one, RayHome.start(token="open sesame") as other:
         for ray in (one, other):
@@ -77,6 +80,19 @@ def test_what_keeps_ray_from_starting_is_said(tmp_path: Path) -> None:
         RayHome.start(venv=tmp_path)
     with pytest.raises(RayHomeError, match="too long for Ray's sockets"):
         RayHome.start(tmp_path / ("x" * 50))
+
+
+def test_a_start_that_fails_is_tried_again_and_then_explained(tmp_path: Path) -> None:
+    program = tmp_path / "bin" / "ray"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho $3 is out of luck\nexit 3\n")
+    program.chmod(0o700)
+    with pytest.raises(RayHomeError, match=r"ray start ended with 3; the end of .*ray-start\.log:") as caught:
+        RayHome.start(venv=tmp_path)
+    assert str(caught.value).count("--block is out of luck") == 3
+    folder = re.search(r"(/tmp/airfreight-ray-\w+)/", str(caught.value))
+    assert folder is not None
+    shutil.rmtree(folder[1])
 
 
 def alive(pids: Iterable[int]) -> list[int]:

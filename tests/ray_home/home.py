@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[2]
 VENV = REPOSITORY / ".venvs" / "ray"
 START_SECONDS = 120.0
+#: On a loaded machine `ray start` gives up after half a minute, which it can't be talked out of.
+ATTEMPTS = 3
 #: The path of a Unix socket has at most 107 bytes, and Ray's names below its folder take up to 64 of them.
 FOLDER_LENGTH_MAX = 43
 OBJECT_STORE_BYTES = 200 * 1024 * 1024
@@ -46,6 +48,10 @@ METRIC_PORTS = ("AUTOSCALER_METRIC_PORT", "DASHBOARD_METRIC_PORT")
 
 class RayHomeError(Exception):
     """Ray didn't start, died, or refused; the message ends with its log."""
+
+
+class _EndedError(RayHomeError):
+    """``ray start`` has given up."""
 
 
 class RayHome:
@@ -73,7 +79,7 @@ class RayHome:
         self.token = token
         #: What a program needs in its environment to be at home in this cluster, such as the ``ray`` command.
         self.env = _environment(venv, token) | env
-        self.ports = dict(zip([*PORTS, *METRIC_PORTS], _free_ports(len(PORTS) + len(METRIC_PORTS)), strict=True))
+        self.ports: dict[str, int] = {}
         self.num_cpus = num_cpus
         #: Whether to leave the folder when all is over.
         self.keep = False
@@ -141,7 +147,7 @@ class RayHome:
     def restart(self) -> None:
         """Kill the whole cluster and start an empty one at the same address, which has another session name."""
         self._kill()
-        self._start()
+        self._start(keep_address=True)
 
     def stop(self) -> None:
         """Kill every process, and remove the folder unless it is to be kept."""
@@ -197,7 +203,22 @@ class RayHome:
         """Give the whole log of a job."""
         return (self.logs / f"job-driver-{submission_id}.log").read_text(errors="replace")
 
-    def _start(self) -> None:
+    def _start(self, *, keep_address: bool = False) -> None:
+        for attempt in range(1, ATTEMPTS + 1):
+            names = [name for name in (*PORTS, *METRIC_PORTS) if not (keep_address and name == "dashboard")]
+            self.ports |= dict(zip(names, _free_ports(len(names)), strict=True))
+            self._launch()
+            try:
+                self._wait_until_ready()
+            except BaseException as error:
+                self._kill()
+                if not isinstance(error, _EndedError) or attempt == ATTEMPTS:
+                    self.keep = True
+                    raise
+            else:
+                return
+
+    def _launch(self) -> None:
         command = [
             str(self.venv / "bin" / "ray"),
             "start",
@@ -222,12 +243,6 @@ class RayHome:
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
-        try:
-            self._wait_until_ready()
-        except BaseException:
-            self.keep = True
-            self.stop()
-            raise
 
     def _wait_until_ready(self) -> None:
         assert self._guardian is not None
@@ -236,7 +251,7 @@ class RayHome:
         waiting_for = [f"{self.address}/api/version", f"{self.agent_address}/api/local_raylet_healthz"]
         while waiting_for:
             if (code := self._guardian.poll()) is not None:
-                raise RayHomeError(f"ray start ended with {code}{self._explanation()}")
+                raise _EndedError(f"ray start ended with {code}{self._explanation()}")
             if time.monotonic() > deadline:
                 raise RayHomeError(f"{waiting_for[0]} doesn't answer after {START_SECONDS:.0f} s{self._explanation()}")
             try:
