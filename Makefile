@@ -86,7 +86,7 @@ test-rust: ## the Rust tests
 	  $(STEP) "Rust tests" cargo test --workspace --locked; \
 	fi
 
-test-python: $(STAMPS)/installed ## the Python tests; PYTEST="-k name" passes options on
+test-python: $(STAMPS)/installed .venvs/ray/.installed ## the Python tests; PYTEST="-k name" passes options on
 	@$(BIN)/pytest $(PYTEST)
 
 layers: ## what each crate may depend on
