@@ -114,7 +114,8 @@ class RayHome:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if error is not None:
+        # A user who interrupts does not want the logs.
+        if error is not None and not isinstance(error, KeyboardInterrupt | SystemExit):
             self.keep = True
             error.add_note(f"the logs of this Ray are in {self.logs}")
         self.stop()
