@@ -131,6 +131,9 @@ fuzz: $(TOOLS)/cargo-fuzz ## the object format under cargo-fuzz (nightly Rust), 
 bench: build ## against the other stores; writes benches/results/
 	@$(BIN)/python -m benches $(BENCH)
 
+bench-ray: build ray ## work on Ray beside astro-provider-ray; writes benches/ray/results/
+	@$(BIN)/python -m benches.ray $(BENCH)
+
 test-extra: build ## with torch (its wheels are gigabytes)
 	@$(STEP) "torch" $(BIN)/uv pip install --python $(BIN)/python --require-hashes --requirement requirements/extra.txt
 	@$(BIN)/pytest -m extra $(PYTEST)
@@ -187,4 +190,4 @@ $(TOOLS)/cargo-fuzz:
 	@$(STEP) "cargo-fuzz" cargo install --quiet --locked --root target/tools cargo-fuzz@$(CARGO_FUZZ_VERSION)
 
 .PHONY: help setup ray build test demo lint format clean distclean test-rust test-python layers deny wheel docs lock \
-        test-crash soak proof fuzz bench test-extra test-pandas2 test-matrix
+        test-crash soak proof fuzz bench bench-ray test-extra test-pandas2 test-matrix

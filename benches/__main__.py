@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benches import figures, imports, machine, peers, report, rounds, venvs
+from benches.progress import Progress
 from benches.tasks import ROOT, MissingPeerError, Worker, worker
 from benches.values import CASES, QUICK_CASES, Case
 
@@ -35,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     ]
     results = options.out or (ROOT / "benches" / "results")
     results.mkdir(parents=True, exist_ok=True)
-    say = _Progress(sys.stderr)
+    say = Progress(sys.stderr)
     started = time.monotonic()
     measured: dict[str, Any] = {
         "command": "python -m benches " + " ".join(sys.argv[1:] if arguments is None else arguments),
@@ -67,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _measure(
-    cases: list[Case], options: argparse.Namespace, count: int, scratch: Path, say: _Progress
+    cases: list[Case], options: argparse.Namespace, count: int, scratch: Path, say: Progress
 ) -> dict[str, Any]:
     with ExitStack() as stack:
         chosen = options.peer or peers.NAMES
@@ -92,7 +93,7 @@ def _measure(
 
 
 def _start(
-    names: Iterable[str], scratch: Path, stack: ExitStack, say: _Progress, *, is_quick: bool
+    names: Iterable[str], scratch: Path, stack: ExitStack, say: Progress, *, is_quick: bool
 ) -> tuple[list[Worker], dict[str, Any]]:
     """Every peer that can take part, and what is known of all; those that can't are reported with the reason."""
     workers: list[Worker] = []
@@ -115,29 +116,6 @@ def _start(
 
 def _plain(series: dict[str, rounds.Series]) -> dict[str, Any]:
     return {name: asdict(one) for name, one in series.items()}
-
-
-class _Progress:
-    """What is being done, on one line of a terminal; elsewhere a line now and then."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-        self._is_terminal = stream.isatty()
-        self._started = time.monotonic()
-        self._last = ""
-
-    def __call__(self, text: str) -> None:
-        elapsed = time.monotonic() - self._started
-        if self._is_terminal:
-            self._stream.write(f"\r\x1b[K{elapsed:5.0f} s  {text[:110]}")
-        elif text.split(":", maxsplit=1)[0] != self._last:
-            self._last = text.split(":", maxsplit=1)[0]
-            self._stream.write(f"{elapsed:5.0f} s  {self._last}\n")
-        self._stream.flush()
-
-    def end(self) -> None:
-        if self._is_terminal:
-            self._stream.write("\r\x1b[K")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -17,7 +17,7 @@ _PUT, _GET, _LIMIT = "#1764ab", "#e07b1a", "#b9bec4"
 def markdown(measured: dict[str, Any]) -> str:
     sections = [
         _head(measured),
-        _figures(measured),
+        "## Figures to reach\n\n" + figures_table(measured["figures"]),
         *(_case(measured, name) for name in measured["cases"]),
         _hot_loop(measured),
         _imports(measured),
@@ -48,18 +48,19 @@ Servers run and have held a value of that size before the clock starts, which is
 has a warm segment (an object of that size was deleted before); *Airfreight, new store* hasn't even a folder yet."""
 
 
-def _figures(measured: dict[str, Any]) -> str:
+def figures_table(figures: list[dict[str, Any]]) -> str:
+    """What was to be reached, beside what was measured."""
     rows = []
-    for figure in measured["figures"]:
+    for figure in figures:
         value, target = figure["measured"], figure["target"]
         if value is None:
-            shown, met = _NOTHING, "not measured"
+            text, met = _NOTHING, "not measured"
         else:
-            shown = f"{_number(value)} {figure['unit']}"
+            text = f"{_number(value)} {figure['unit']}"
             met = "met" if (value <= target if figure["is_most"] else value >= target) else "**not met**"
         bound = "≤" if figure["is_most"] else "≥"
-        rows.append([figure["name"], f"{bound} {target:g} {figure['unit']}", shown, met])
-    return "## Figures to reach\n\n" + _table(["figure", "target", "measured", ""], rows)
+        rows.append([figure["name"], f"{bound} {target:g} {figure['unit']}", text, met])
+    return table(["figure", "target", "measured", ""], rows)
 
 
 def _case(measured: dict[str, Any], name: str) -> str:
@@ -67,7 +68,7 @@ def _case(measured: dict[str, Any], name: str) -> str:
     memcpy = _median(case["new"].get(_MEMCPY), "put")
     title = f"## {case['label']}"
     if memcpy is not None:
-        title += f"\n\nOne thread copies as many bytes into warm pages in {_time(memcpy)}."
+        title += f"\n\nOne thread copies as many bytes into warm pages in {shown(memcpy)}."
     return "\n\n".join([title, _times(measured, case, memcpy), *_interpreter(case), *_memory(measured, case)])
 
 
@@ -75,7 +76,7 @@ def _interpreter(case: dict[str, Any]) -> list[str]:
     series = case["interpreter"].get("airfreight")
     if not series or series["error"]:
         return []
-    connect, put, get = (_time(_median(series, step)) for step in ("connect", "put", "get"))
+    connect, put, get = (shown(_median(series, step)) for step in ("connect", "put", "get"))
     text = f"Airfreight connects in {connect}, puts in {put}, gets in {get}."
     return [f"In new interpreters instead of forked processes, {text}"]
 
@@ -94,15 +95,20 @@ def _times(measured: dict[str, Any], case: dict[str, Any], memcpy: float | None)
         warm_put = _median(warm, "put")
         if measured["peers"][peer]["is_limit"]:
             put = _median(new, "put")
-            rows.append([f"*{label}*", "", _time(put), _ratio(put, memcpy), *[""] * 5, _time(warm_put), "", "", "", ""])
+            rows.append([f"*{label}*", "", shown(put), _ratio(put, memcpy), *[""] * 5, shown(warm_put), "", "", "", ""])
             continue
-        cells = [_time(_median(new, "connect")), _time(_median(new, "put")), _ratio(both, memcpy), _time(both)]
-        cells += [_time(_median(new, step)) for step in ("get", "connect_get", "connect_get_touch", "load")]
-        cells += [_time(warm_put), _ratio(warm_put, memcpy)]
-        cells += [_time(_median(warm, step)) for step in ("get", "get_touch")]
+        cells = [
+            shown(_median(new, "connect")),
+            shown(_median(new, "put")),
+            _ratio(both, memcpy),
+            shown(both),
+        ]
+        cells += [shown(_median(new, step)) for step in ("get", "connect_get", "connect_get_touch", "load")]
+        cells += [shown(warm_put), _ratio(warm_put, memcpy)]
+        cells += [shown(_median(warm, step)) for step in ("get", "get_touch")]
         rows.append([label, *cells, f"changed: {new['changed']}" if new["changed"] else "exact"])
     rows += [[one["label"], "missing", *[""] * 11, one["missing"]] for one in _missing(measured)]
-    return _table(columns, rows)
+    return table(columns, rows)
 
 
 def _memory(measured: dict[str, Any], case: dict[str, Any]) -> list[str]:
@@ -117,16 +123,16 @@ def _memory(measured: dict[str, Any], case: dict[str, Any]) -> list[str]:
         label = measured["peers"][peer]["label"]
         rows.append([label, "**fails**", "", ""] if "error" in memory else [label, *shares])
     columns = ["memory ÷ the value's size", "putting process, peak", "getting process, peak", "store"]
-    return [_table(columns, rows)]
+    return [table(columns, rows)]
 
 
 def _hot_loop(measured: dict[str, Any]) -> str:
     rows = [
-        [measured["peers"][peer]["label"], *(_time(_median(series, step)) for step in ("put", "get"))]
+        [measured["peers"][peer]["label"], *(shown(_median(series, step)) for step in ("put", "get"))]
         for peer, series in measured["hot_loop"].items()
         if not series["error"]
     ]
-    return "## 1 KB dict, hot loop\n\n" + _table(["", "put", "get"], rows) if rows else ""
+    return "## 1 KB dict, hot loop\n\n" + table(["", "put", "get"], rows) if rows else ""
 
 
 def _imports(measured: dict[str, Any]) -> str:
@@ -136,11 +142,11 @@ def _imports(measured: dict[str, Any]) -> str:
             rows.append([f"`{module}`", "**fails**", "", found["error"]])
         else:
             processor = median(found["processor"])
-            rows.append([f"`{module}`", _time(found["median"]), _time(processor), str(len(found["modules"]))])
+            rows.append([f"`{module}`", shown(found["median"]), shown(processor), str(len(found["modules"]))])
     if not rows:
         return ""
     text = "## Imports\n\nEach in a new interpreter that has imported Airflow.\n\n"
-    return text + _table(["", "time", "processor time", "new modules"], rows)
+    return text + table(["", "time", "processor time", "new modules"], rows)
 
 
 def _peers(measured: dict[str, Any]) -> str:
@@ -149,7 +155,7 @@ def _peers(measured: dict[str, Any]) -> str:
         if not one["is_limit"]:
             versions = ", ".join(f"{name} {version}" for name, version in one["versions"].items())
             rows.append([one["label"], versions or f"missing: {one['missing']}"])
-    return "## Versions\n\n" + _table(["", ""], rows)
+    return "## Versions\n\n" + table(["", ""], rows)
 
 
 def _missing(measured: dict[str, Any]) -> Iterable[dict[str, Any]]:
@@ -212,7 +218,7 @@ def _panel(axis: Any, measured: dict[str, Any], case: dict[str, Any], peers: lis
             seconds = _median(series, step)
             if seconds is not None:
                 axis.barh(position + offset, seconds, height=0.38, color=color, alpha=alpha)
-                axis.text(seconds * 1.06, position + offset, _time(seconds), va="center", fontsize=7.5)
+                axis.text(seconds * 1.06, position + offset, shown(seconds), va="center", fontsize=7.5)
                 largest = max(largest, seconds)
     axis.set_xscale("log")
     axis.set_xlim(smallest * 5, largest * 6)
@@ -221,13 +227,13 @@ def _panel(axis: Any, measured: dict[str, Any], case: dict[str, Any], peers: lis
         tick.set_fontweight("bold" if peer.startswith("airfreight") else "normal")
     axis.set_ylim(len(peers) - 0.4, -0.6)
     axis.set_title(case["label"], loc="left", fontsize=11, fontweight="bold")
-    axis.xaxis.set_major_formatter(lambda seconds, _: _time(seconds))
+    axis.xaxis.set_major_formatter(lambda seconds, _: shown(seconds))
     axis.grid(axis="x", color="#e3e3e3", linewidth=0.7)
     axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _table(columns: list[str], rows: list[list[str]]) -> str:
+def table(columns: list[str], rows: list[list[str]]) -> str:
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
     return "\n".join(lines)
@@ -242,7 +248,8 @@ def _ratio(one: float | None, other: float | None) -> str:
     return "" if one is None or not other else _number(one / other)
 
 
-def _time(seconds: float | None) -> str:
+def shown(seconds: float | None) -> str:
+    """A time as people say it."""
     if seconds is None:
         return ""
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):

@@ -1,0 +1,96 @@
+"""
+``make bench-ray``: measures, computes what was to be reached, and writes a table, JSON and a picture.
+
+``python -m benches.ray --only cold --rounds 3`` does a part of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import shutil
+import signal
+import sys
+import time
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benches import machine
+from benches.progress import Progress
+from benches.ray import cold, crowd, ends, figures, logs, report, weight
+from benches.ray.rig import HERE, Rig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: What is measured, in this order, and how many rounds it takes unless it is told.
+BENCHES: dict[str, tuple[Callable[[Rig, int], dict[str, Any]], int]] = {
+    "imports": (weight.imports, 7),
+    "crowd": (crowd.measure, 1),
+    "logs": (logs.measure, 3),
+    "cold": (cold.measure, 7),
+    "memory": (weight.memory, 2),
+    "ends": (ends.measure, 4),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    # So that everything that was started is stopped on this way out, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    results = options.out
+    results.mkdir(parents=True, exist_ok=True)
+    say = Progress(sys.stderr)
+    started = time.monotonic()
+    measured: dict[str, Any] = {
+        "command": "python -m benches.ray " + " ".join(sys.argv[1:] if arguments is None else arguments),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": machine.describe(),
+        "load_before": machine.load(),
+        "rounds": {},
+        "benches": {},
+        "errors": {},
+        "took": {},
+    }
+    with Rig(say, options.airfreight) as rig:
+        for name in options.only or BENCHES:
+            measure, rounds = BENCHES[name]
+            rounds = options.rounds or rounds
+            began = time.monotonic()
+            measured["rounds"][name] = rounds
+            try:
+                measured["benches"][name] = measure(rig, rounds)
+            except Exception as error:  # the others may still be worth their time
+                measured["errors"][name] = f"{type(error).__name__}: {error}"
+                traceback.print_exc()
+            measured["took"][name] = round(time.monotonic() - began)
+    measured["load_after"] = machine.load()
+    measured["seconds"] = round(time.monotonic() - started)
+    measured["figures"] = [asdict(figure) for figure in figures.compute(measured["benches"])]
+    say.end()
+    (results / "results.json").write_text(json.dumps(measured, indent=1) + "\n")
+    text = report.markdown(measured)
+    (results / "results.md").write_text(text)
+    report.chart(measured, results / "results.png")
+    print(text)
+    print(f"Also written: {results / 'results.md'}, {results / 'results.json'}, {results / 'results.png'}")
+    return 1 if measured["errors"] else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benches.ray", description=__doc__)
+    parser.add_argument("--only", action="append", choices=BENCHES, help="only this one; may be repeated")
+    parser.add_argument("--rounds", type=int, help="how often each takes its turn (default: what each bench needs)")
+    parser.add_argument("--out", type=Path, default=HERE / "results", help="where the results go")
+    parser.add_argument(
+        "--airfreight", type=Path, default=Path(shutil.which("airfreight", path=Path(sys.executable).parent) or ""),
+        help="the `airfreight` program (default: that of this environment)",
+    )  # fmt: skip
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

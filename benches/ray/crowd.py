@@ -1,0 +1,143 @@
+"""One process that watches many jobs: what it costs, how long its event loop stands still, and what the server sees."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from statistics import median, quantiles
+from typing import TYPE_CHECKING, Any
+
+from benches.ray.rig import RECORD_BYTES, Rig
+
+if TYPE_CHECKING:
+    from ray_home.fault_server import FaultServer
+
+#: So long everything has had its first answer, and the watcher has its rhythm.
+SETTLE_SECONDS = 12.0
+CPU_SECONDS = 20.0
+LAG_SECONDS = 10.0
+#: So many jobs end then, one after the other, so that none is noticed with another one.
+ENDING = 20
+NOTICE_SECONDS = 15.0
+JOBS = 1000
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """
+    Triggers of one provider.
+
+    :param provider: whose.
+    :param count: how many, each for a running job.
+    :param logs: what they want of the jobs' logs: nothing, logs in which nothing is written, or a line every ten
+        seconds in each.
+    :param poll_seconds: how often astro's look at their job.
+    """
+
+    provider: str
+    count: int
+    logs: str = "none"
+    poll_seconds: float = 0
+
+    @property
+    def label(self) -> str:
+        logs = {"none": "", "silent": ", silent logs wanted", "written": ", logs wanted"}[self.logs]
+        poll = f", poll {self.poll_seconds:g} s" if self.poll_seconds else ""
+        return f"{self.provider}, {self.count} jobs{logs}{poll}"
+
+
+#: The fault server has no WebSockets, by which astro's trigger reads logs; without logs it has less to do.
+CROWDS = (
+    Crowd("airfreight", JOBS),
+    Crowd("airfreight", JOBS, logs="silent"),
+    Crowd("airfreight", JOBS, logs="written"),
+    Crowd("airfreight", 50),
+    Crowd("astro", 20, poll_seconds=5),
+    Crowd("astro", JOBS, poll_seconds=60),
+    Crowd("astro", JOBS, poll_seconds=5),
+)
+
+
+def measure(rig: Rig, _rounds: int) -> dict[str, Any]:
+    """One process after the other; within each, thousands of ticks and requests are the rounds."""
+    found: dict[str, Any] = {}
+    for crowd in CROWDS:
+        if crowd.provider not in rig.pythons:
+            continue
+        rig.say(f"a crowd of jobs: {crowd.label}")
+        try:
+            found[crowd.label] = asdict(crowd) | _one(rig, crowd)
+        except RuntimeError as error:
+            found[crowd.label] = asdict(crowd) | {"error": str(error)}
+    return {"crowds": found, "missing": rig.missing}
+
+
+def _one(rig: Rig, crowd: Crowd) -> dict[str, Any]:
+    with rig.fault_server() as server:
+        script: dict[str, Any] = {"states": [[0, "RUNNING"]], "record_bytes": RECORD_BYTES}
+        if crowd.logs == "written":
+            script |= {"log_lines_per_second": 0.1, "log_line_bytes": 100}
+        server.control("POST", "/jobs", {"count": crowd.count, "prefix": "crowd-", "script": script})
+        arguments = asdict(crowd) | {"prefix": "crowd-", "logs": crowd.logs != "none"}
+        with rig.program(crowd.provider, "crowd_process", server.address, arguments) as program:
+            program.report("started")
+            time.sleep(SETTLE_SECONDS)
+            server.control("DELETE", "/requests")
+            program.tell(f"cpu {CPU_SECONDS}")
+            found: dict[str, Any] = {"cpu": program.report("cpu")}
+            found["traffic"] = _traffic(server, found["cpu"]["seconds"])
+            program.tell(f"lag {LAG_SECONDS}")
+            found["lag"] = program.report("lag")
+            if crowd.provider == "airfreight" and crowd.logs != "none":
+                program.tell("submit 100")
+                found["submit"] = _summary(program.report("submit")["seconds"])
+                found["open_max"] = server.control("GET", "/requests")["open_max"]
+            if crowd.logs == "none" and (crowd.poll_seconds or 0) < NOTICE_SECONDS:
+                found["notice"] = _notice(server, program, crowd)
+            return found
+
+
+def _traffic(server: FaultServer, seconds: float) -> dict[str, Any]:
+    traffic = server.control("GET", "/requests")
+    paths = Counter(_kind(f"{one['method']} {one['path'].partition('?')[0]}") for one in traffic["requests"])
+    return {
+        "requests_per_second": len(traffic["requests"]) / seconds,
+        "lists": paths["GET /api/jobs/"],
+        "seconds_between_lists": seconds / paths["GET /api/jobs/"] if paths["GET /api/jobs/"] else None,
+        "kinds": dict(paths.most_common()),
+        "connections": traffic["connections"],
+        "open_max": traffic["open_max"],
+    }
+
+
+def _kind(request: str) -> str:
+    head, found, _ = request.partition("crowd-")
+    return head + "…" if found else request
+
+
+def _notice(server: FaultServer, program: Any, crowd: Crowd) -> dict[str, Any]:
+    """Seconds from the end of a job to the event of its trigger."""
+    ended = {}
+    for number in range(min(ENDING, crowd.count)):
+        name = f"crowd-{number}"
+        server.control("POST", f"/jobs/{name}", {"status": "SUCCEEDED"})
+        ended[name] = time.time()
+        # Not in step with whoever looks at a regular interval.
+        time.sleep(0.1 + 0.037 * number)
+    took = []
+    for report in program.reports():
+        if report["report"] == "fired" and report["job"] in ended:
+            took.append(max(0.0, report["at"] - ended.pop(report["job"])))
+        if not ended:
+            break
+    return _summary(took)
+
+
+def _summary(seconds: list[float]) -> dict[str, float]:
+    return {
+        "p50": median(seconds),
+        "p99": quantiles(seconds, n=100)[98] if len(seconds) > 1 else seconds[0],
+        "max": max(seconds),
+        "count": len(seconds),
+    }
