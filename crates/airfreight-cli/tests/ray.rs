@@ -224,7 +224,7 @@ async fn jobs_are_listed_shown_stopped_and_deleted() {
 
     assert_eq!(json(&dashboard, &["delete", "old", "new"]), json!({"deleted": ["old", "new"]}));
     for command in ["status", "logs", "logs -f", "stop", "delete"] {
-        let arguments: Vec<_> = command.split(" ").chain(["old"]).collect();
+        let arguments: Vec<_> = command.split(' ').chain(["old"]).collect();
         let error = run(&dashboard, &arguments).failure(1);
         assert!(error.contains("there is no job `old` on http://127.0.0.1:"), "{error}");
     }
