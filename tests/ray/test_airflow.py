@@ -30,8 +30,8 @@ FOREVER = "echo begun; sleep 3600"
 
 
 @pytest.fixture(scope="module")
-def airflow(ray_home: RayHome, airflow_env: dict[str, str]) -> Iterator[AirflowHome]:
-    """An Airflow that knows the cluster, and soon notices who has died."""
+def airflow(ray_home: RayHome, airflow_env: dict[str, str], request: pytest.FixtureRequest) -> Iterator[AirflowHome]:
+    """An Airflow that knows the cluster, and soon notices who has died; its logs are kept after a failed test."""
     env = {
         **airflow_env,
         "AIRFLOW_CONN_RAY_TEST": json.dumps({"conn_type": "ray", "extra": {"address": ray_home.address}}),
@@ -41,6 +41,9 @@ def airflow(ray_home: RayHome, airflow_env: dict[str, str]) -> Iterator[AirflowH
     }
     with AirflowHome(Path(__file__).with_name("dags"), env=env) as home:
         yield home
+        if request.session.testsfailed:
+            home.keep = True
+            print(f"\nThe logs of the Airflow that the tests used are in {home.folder}")
 
 
 @pytest.mark.parametrize("dag_id", ["ray_deferred", "ray_in_worker"])
@@ -238,6 +241,7 @@ def in_triggerer(airflow: AirflowHome, dag_id: str, run: str) -> None:
 
 def kill_worker(airflow: AirflowHome, dag_id: str, run: str) -> None:
     """SIGKILL for the task and its supervisor, so that nobody can report."""
+    airflow.wait_for_state(dag_id, run, "job", "running")
     task = instance(airflow, dag_id, run)["pid"]
     parent = int(Path(f"/proc/{task}/stat").read_text().rpartition(")")[2].split()[1])
     for pid in (parent, task):

@@ -11,11 +11,13 @@ import asyncio
 import json
 import logging
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.triggers.base import TriggerEvent
 
+from airfreight.operators.ray import SubmitRayJob
 from airfreight.ray import supervisor
 from airfreight.ray.supervisor import Silence, Waiting
 from airfreight.triggers.ray import RayJobTrigger
@@ -51,11 +53,14 @@ class Airflow:
         self.state: str | None = "deferred"
         self.silent = False
         self.saved: list[dict[str, Any]] = []
+        self.asked: list[str] = []
+        self.ping_seconds = 0.0
         monkeypatch.setattr(supervisor, "_ask", self.ask)
 
     async def ask(self, message: Any) -> Any:
         if self.silent:
             raise Silence
+        self.asked.append(type(message).__name__)
         match type(message).__name__:
             case "GetTaskStates":
                 return _Answer(task_states={"r": {"train": self.state}})
@@ -63,6 +68,8 @@ class Airflow:
                 return _Answer(value=self.saved[-1] if self.saved else None)
             case "SetXCom":
                 self.saved.append(message.value)
+            case "MaskSecret":
+                await asyncio.sleep(self.ping_seconds)
         return None
 
 
@@ -242,6 +249,36 @@ def test_cancelled_in_the_middle_of_lines_all_of_them_are_copied(
 
     asyncio.run(cancelled())
     assert lines(caplog) == expected
+
+
+def test_a_log_that_is_too_much_is_left_to_the_worker(
+    server: FaultServer, airflow: Airflow, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airfreight.triggers.ray._BURST_SECONDS", 0.2)
+    expected = [f"line {number} {'x' * 200}" for number in range(20_000)]
+    server.add_job("a", states=[[0, "RUNNING"], [500, "SUCCEEDED"]], log="\n".join(expected) + "\n")
+    airflow.ping_seconds = 0.01
+    event = asyncio.run(event_of(trigger("a")))
+
+    copied = lines(caplog)
+    assert 0 < len(copied) < len(expected)
+    operator = SubmitRayJob(task_id="train", entrypoint="x")
+    monkeypatch.setattr(SubmitRayJob, "log", logging.getLogger(LOGGER))
+    assert operator.execute_complete({"ti": SimpleNamespace(xcom_push=lambda **_: None)}, event) == "a"  # type: ignore[typeddict-item]
+    assert lines(caplog) == expected
+    assert "may stand above" not in caplog.text
+
+
+def test_lines_are_in_the_log_before_they_count_as_copied(
+    server: FaultServer, airflow: Airflow, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.add_job("a", states=ENDS, log="".join(f"line {number}\n" for number in range(100)))
+    asyncio.run(event_of(trigger("a")))
+    # At most 4 KiB, with what Airflow adds to each line, between two of them.
+    assert airflow.asked.count("MaskSecret") > 100 * 400 // 4096
+    assert airflow.asked[-2:] == ["MaskSecret", "SetXCom"] or airflow.asked[-1] == "SetXCom"
+    first = airflow.asked.index("SetXCom")
+    assert "MaskSecret" in airflow.asked[first:]
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,17 @@ async def save_cursor(waiting: Waiting, job_id: str, cursor: str | None, *, comp
     return True
 
 
+async def ping() -> None:
+    """
+    Return when the supervisor has seen this.
+
+    :raises Silence: it doesn't answer.
+    """
+    from airfreight.ray import versions
+
+    await _ask(versions.idle_request())
+
+
 async def mask(secrets: Iterable[str]) -> None:
     """Keep secrets out of the triggerer's logs."""
     from airflow.sdk._shared.secrets_masker import _secrets_masker

@@ -59,6 +59,13 @@ def tells_kills() -> bool:
     return hasattr(BaseTrigger, "on_kill")
 
 
+def idle_request() -> Any:
+    """A request of a trigger that asks nothing of its supervisor, on all versions: to keep nothing secret."""
+    from airflow.sdk.execution_time.comms import MaskSecret
+
+    return MaskSecret(value="")
+
+
 def mask_secret(secret: str) -> None:
     """Keep a secret out of the logs of this process and of its supervisor."""
     from airflow.sdk import log

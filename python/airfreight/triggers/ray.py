@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airfreight.ray import versions, waiting
+from airfreight.ray.pace import pace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -22,6 +23,12 @@ _SAVE_SECONDS = 8.0
 
 #: So many lines are logged before other triggers have their turn.
 _LINES_AT_ONCE = 50
+
+#: A log that has come without a break for so long is more than a triggerer takes; a worker copies the rest.
+_BURST_SECONDS = 20.0
+
+#: What counts as a break.
+_IDLE_SECONDS = 0.3
 
 
 class RayJobTrigger(BaseTrigger):
@@ -80,6 +87,8 @@ class RayJobTrigger(BaseTrigger):
         self._kept = cursor
         self._noted = False
         self._doubted = False
+        self._burst_began: float | None = None
+        self._is_left_to_worker = False
         self._coming: asyncio.Future[dict[str, Any]] | None = None
         self._save_at: float | None = None
 
@@ -115,6 +124,10 @@ class RayJobTrigger(BaseTrigger):
         except Exception as error:
             self.log.warning("cannot wait for Ray job %s any longer", self.job_id, exc_info=True)
             end = waiting.failure(self.job_id, error)
+        if self._is_left_to_worker:
+            end["cursor"] = self._copied
+        if self._waiting() is not None:
+            await pace().settle()
         self._fired = True
         yield TriggerEvent(end)  # type: ignore[no-untyped-call]
 
@@ -147,7 +160,10 @@ class RayJobTrigger(BaseTrigger):
         timed_out_at: float | None = None
         self._coming = coming = watch.anext()
         while True:
+            idle_since = time.monotonic()
             await asyncio.wait({coming}, timeout=self._pause(timed_out_at))
+            if time.monotonic() - idle_since > _IDLE_SECONDS:
+                self._burst_began = None
             await self._save_if_due()
             if timed_out_at is not None and time.monotonic() - timed_out_at > waiting.FAREWELL_SECONDS:
                 return waiting.timeout(self.job_id)
@@ -157,6 +173,8 @@ class RayJobTrigger(BaseTrigger):
             event = coming.result()
             if event["event"] == "lines":
                 await self._copy(event)
+                if self._is_too_much():
+                    watch = self._leave_to_worker()
             elif event["event"] != "repeats" or not self._doubted:
                 waiting.tell(self.log, self.job_id, event)
             if event["event"] == "deadline":
@@ -167,6 +185,22 @@ class RayJobTrigger(BaseTrigger):
             elif (end := waiting.ending(self.job_id, event)) is not None:
                 return waiting.timeout(self.job_id) if timed_out_at is not None else end
             self._coming = coming = watch.anext()
+
+    def _is_too_much(self) -> bool:
+        if self._burst_began is None:
+            self._burst_began = time.monotonic()
+        return time.monotonic() - self._burst_began > _BURST_SECONDS
+
+    def _leave_to_worker(self) -> Watch:
+        """Stop copying the log, but not waiting for the job."""
+        assert self._client is not None
+        assert self._watch is not None
+        self.log.info("The log grows faster than a triggerer can take it: the rest follows when the job is over")
+        self._watch.close()
+        self._copied = self._watch.cursor
+        self._is_left_to_worker = True
+        self._watch = self._client.watch(self.job_id, logs=False, session=self.session, deadline=self.deadline)
+        return self._watch
 
     async def _leave(self) -> None:
         """Stop following, and keep where exactly the copy of the log ends."""
@@ -181,7 +215,8 @@ class RayJobTrigger(BaseTrigger):
         elif coming is not None:
             coming.cancel()
         watch.close()
-        self._copied = watch.cursor
+        if not self._is_left_to_worker:
+            self._copied = watch.cursor
         await self._save(complete=True)
 
     async def _resume(self) -> None:
@@ -201,6 +236,7 @@ class RayJobTrigger(BaseTrigger):
 
     async def _copy(self, event: Mapping[str, Any]) -> None:
         lines = event["lines"]
+        is_real = self._waiting() is not None
         if not self._noted:
             # Who comes after us, if we are killed, shall know that there are lines of ours.
             await self._save(complete=False)
@@ -208,12 +244,15 @@ class RayJobTrigger(BaseTrigger):
         try:
             for written, line in enumerate(lines, 1):
                 self.log.info("%s", line)
-                if written % _LINES_AT_ONCE == 0:
+                if is_real and pace().logged(line):
+                    await pace().settle()
+                elif written % _LINES_AT_ONCE == 0:
                     await asyncio.sleep(0)
         except asyncio.CancelledError:
             # The cursor stands behind all of them.
             for line in lines[written:]:
                 self.log.info("%s", line)
+                pace().logged(line)
             self._copied = event["cursor"]
             raise
         self._copied = event["cursor"]
@@ -238,6 +277,8 @@ class RayJobTrigger(BaseTrigger):
         if me is None or (self._noted and cursor == self._kept and not complete) or (complete and not self._noted):
             return
         self._noted = True
+        # What counts as copied must be in the log, even if the triggerer is killed right after.
+        await pace().settle()
         await supervisor.save_cursor(me, self.job_id, cursor, complete=complete)
         self._kept = cursor
 
