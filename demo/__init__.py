@@ -1,1 +1,1 @@
-"""``make demo``: the example DAG ``flights`` on a real Airflow, and what travelled between its tasks."""
+"""``make demo``: the DAGs `flights` and `flights_ray` on a real Airflow and a real Ray, and what travelled."""

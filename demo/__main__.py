@@ -11,7 +11,7 @@ import sys
 import tempfile
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.markup import escape
 
@@ -19,15 +19,17 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "tests"))
 
 from airflow_home import AirflowHome, AirflowHomeError  # noqa: E402 - it lives with the tests
-from demo import journal, tables  # noqa: E402
+from demo import cluster, journal, tables  # noqa: E402
 from demo.screen import Screen, Step  # noqa: E402
+from ray_home import RayHome, RayHomeError  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DAG_ID = "flights"
+LOCAL = "flights"
+ON_RAY = "flights_ray"
 DAGS = REPOSITORY / "examples" / "dags"
-PICTURE = REPOSITORY / "build" / "demo" / "flights.png"
+PICTURES = REPOSITORY / "build" / "demo"
 SHARED_MEMORY = Path("/dev/shm")
 #: Twice what the DAG's values take.
 STORE_BYTES_MIN = 512 * 1024**2
@@ -42,7 +44,7 @@ def main() -> int:
     except KeyboardInterrupt:
         screen.console.print("\nInterrupted. Everything that was started has been stopped.")
         return 130
-    except (AirflowHomeError, OSError) as error:
+    except (AirflowHomeError, RayHomeError, OSError) as error:
         text = "\n".join([str(error), *getattr(error, "__notes__", ())])
         screen.console.print(f"\n[red]The demo failed:[/] {escape(text)}", highlight=False, soft_wrap=True)
         return 1
@@ -50,49 +52,76 @@ def main() -> int:
 
 
 def run(screen: Screen) -> None:
-    """Start Airflow, run the DAG, show what travelled, stop Airflow."""
-    with store_folder(screen) as store:
+    """Start Ray and Airflow, run the DAGs, show what travelled, stop everything."""
+    with store_folder(screen) as store, ExitStack() as running:
+        with screen.step("Start Ray: a head node with its dashboard, in a virtual environment of its own"):
+            ray = running.enter_context(RayHome.start(num_cpus=2))
         env = {
             "AIRFLOW__CORE__XCOM_BACKEND": "airfreight.xcom.AirfreightXCom",
             "AIRFLOW__AIRFREIGHT__STORE_PATH": str(store / "store"),
             "AIRFLOW__AIRFREIGHT__SPILL_PATH": str(store / "spill"),
+            "AIRFLOW_CONN_RAY_DEFAULT": json.dumps({"conn_type": "ray", "extra": {"address": ray.address}}),
         }
-        with ExitStack() as running:
-            with screen.step("Start Airflow: API server, scheduler, DAG processor, triggerer") as step:
-                home = AirflowHome(DAGS, env=env, progress=lambda each: step.update(each.done, each.total, each.detail))
-                airflow = running.enter_context(home)
-            measured, times = fly(screen, airflow, store)
-            with screen.step("Stop Airflow"):
-                running.close()
-    report(screen, measured, times)
+        with screen.step("Start Airflow: API server, scheduler, DAG processor, triggerer") as step:
+            home = AirflowHome(DAGS, env=env, progress=lambda each: step.update(each.done, each.total, each.detail))
+            airflow = running.enter_context(home)
+        run_id = fly(screen, airflow, LOCAL)
+        with screen.step("Send the same values through Airflow's own XCom"):
+            local = Flight(
+                measure(airflow, LOCAL, run_id, store / "store", costs=True), journal.collect(airflow, LOCAL, run_id)
+            )
+        run_id = fly(screen, airflow, ON_RAY)
+        with screen.step("Ask Ray for its jobs, and Airflow for their logs"):
+            on_ray = Flight(
+                measure(airflow, ON_RAY, run_id, store / "store", costs=False), journal.collect(airflow, ON_RAY, run_id)
+            )
+            jobs = cluster.jobs(ray, airflow, ON_RAY, run_id)
+            best = airflow.xcom(ON_RAY, run_id, "best")
+            scores = airflow.xcom(ON_RAY, run_id, "evaluate", "scores")
+        with screen.step("Stop Airflow and Ray"):
+            running.close()
+    report(screen, local)
+    report_ray(screen, on_ray, jobs, best, scores)
 
 
-def fly(screen: Screen, airflow: AirflowHome, store: Path) -> tuple[dict[str, Any], journal.Journal]:
-    """Run the DAG and measure what its tasks passed on."""
-    with screen.step(f"Run the DAG {DAG_ID}") as step:
-        PICTURE.parent.mkdir(parents=True, exist_ok=True)
-        PICTURE.unlink(missing_ok=True)
-        run_id = airflow.trigger(DAG_ID, {"picture": str(PICTURE)})
-        airflow.wait(DAG_ID, run_id, progress=lambda instances: show_tasks(step, instances))
-    with screen.step("Send the same values through Airflow's own XCom"):
-        times = journal.collect(airflow, DAG_ID, run_id)
-        return measure(airflow, run_id, store / "store"), times
+class Flight(NamedTuple):
+    """A run of a DAG, as it was measured: what its tasks received, and the times in their logs."""
+
+    measured: dict[str, Any]
+    times: journal.Journal
+
+
+def fly(screen: Screen, airflow: AirflowHome, dag_id: str) -> str:
+    """Run a DAG; the result is the id of the run."""
+    with screen.step(f"Run the DAG {dag_id}") as step:
+        picture = picture_of(dag_id)
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        picture.unlink(missing_ok=True)
+        run_id = airflow.trigger(dag_id, {"picture": str(picture)})
+        airflow.wait(dag_id, run_id, progress=lambda instances: show_tasks(step, instances))
+    return run_id
+
+
+def picture_of(dag_id: str) -> Path:
+    return PICTURES / f"{dag_id}.png"
 
 
 def show_tasks(step: Step, instances: list[dict[str, Any]]) -> None:
     done = sum(each["state"] == "success" for each in instances)
-    running = [each["task_id"] for each in instances if each["state"] == "running"]
-    step.update(done, max(len(instances), 1), ", ".join(running))
+    busy = [each for each in instances if each["state"] in ("running", "deferred")]
+    names = [each["task_id"] if each["map_index"] < 0 else f"{each['task_id']}[{each['map_index']}]" for each in busy]
+    step.update(done, max(len(instances), 1), ", ".join(names))
 
 
-def measure(airflow: AirflowHome, run_id: str, store: Path) -> dict[str, Any]:
+def measure(airflow: AirflowHome, dag_id: str, run_id: str, store: Path, *, costs: bool) -> dict[str, Any]:
     """Run ``demo.measure`` the way a task runs: a process of its own in Airflow's environment."""
     request = {
-        "dag_file": str(DAGS / f"{DAG_ID}.py"),
-        "dag_id": DAG_ID,
+        "dag_file": str(DAGS / f"{dag_id}.py"),
+        "dag_id": dag_id,
         "run_id": run_id,
         "url": airflow.url,
         "store": str(store),
+        "costs": costs,
     }
     log = airflow.folder / "components" / "measure.log"
     path = os.pathsep.join(filter(None, [str(REPOSITORY), str(REPOSITORY / "tests"), airflow.env.get("PYTHONPATH")]))
@@ -112,11 +141,11 @@ def measure(airflow: AirflowHome, run_id: str, store: Path) -> dict[str, Any]:
     return result
 
 
-def report(screen: Screen, measured: dict[str, Any], times: journal.Journal) -> None:
-    """Print the tables and where the picture is."""
-    show = screen.console.print
+def report(screen: Screen, flight: Flight) -> None:
+    """Print the tables of `flights` and where the picture is."""
+    show, (measured, times) = screen.console.print, flight
     show()
-    show(tables.received(measured["parameters"], measured["values"], times))
+    show(tables.received(LOCAL, measured["parameters"], measured["values"], times))
     show(f"[dim]{tables.RECEIVED_NOTE}[/]", highlight=False)
     show()
     show(tables.costs(measured["values"], times))
@@ -124,7 +153,25 @@ def report(screen: Screen, measured: dict[str, Any], times: journal.Journal) -> 
     for line in tables.refusals(measured["values"]):
         show(f"[dim]{escape(line)}[/]", highlight=False)
     show()
-    show(f"The picture: {PICTURE}", highlight=False, soft_wrap=True)
+    show(f"The picture: {picture_of(LOCAL)}", highlight=False, soft_wrap=True)
+
+
+def report_ray(
+    screen: Screen, flight: Flight, jobs: list[cluster.Job], best: dict[str, Any], scores: dict[str, Any]
+) -> None:
+    """Print the tables of `flights_ray`, its best parameters and where the picture is."""
+    show, (measured, times) = screen.console.print, flight
+    show()
+    show(tables.received(ON_RAY, measured["parameters"], measured["values"], times))
+    show(f"[dim]{tables.MAPPED_NOTE}[/]", highlight=False)
+    show()
+    show(tables.jobs(jobs))
+    show(f"[dim]{tables.JOBS_NOTE}[/]", highlight=False)
+    show()
+    show(f"The best parameters of the sweep: {best}", highlight=False)
+    for name, score in scores.items():
+        show(f"  {name}: {score['mean_absolute_error_minutes']} minutes off, R² {score['r2']}", highlight=False)
+    show(f"The picture: {picture_of(ON_RAY)}", highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from airflow_home import ApiError
 from airflow_home.rest import RestClient, quote
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Request(TypedDict):
     run_id: str
     url: str
     store: str
+    #: Whether to send the values through Airflow's own XCom, too.
+    costs: bool
 
 
 class Parameter(TypedDict):
@@ -91,15 +94,23 @@ def _parameters(dag_file: Path, dag_id: str) -> Iterator[Parameter]:
 
     dag = _load_dag(dag_file, dag_id)
     for task in dag.topological_sort():
-        bound = inspect.signature(task.python_callable).bind_partial(*task.op_args, **task.op_kwargs)
-        for name, argument in bound.arguments.items():
+        for name, argument in _arguments(task).items():
             for operator, key in XComArg.iter_xcom_references(argument):
                 yield {"task": task.task_id, "name": name, "source": operator.task_id, "key": key}
+
+
+def _arguments(task: Any) -> dict[str, Any]:
+    if not task.is_mapped:
+        return inspect.signature(task.python_callable).bind_partial(*task.op_args, **task.op_kwargs).arguments
+    # Those of `.partial()` and those of `.expand()`, which are named ones both.
+    return {**task.partial_kwargs["op_kwargs"], **task.op_kwargs_expand_input.value}
 
 
 def _load_dag(dag_file: Path, dag_id: str) -> Any:
     import runpy
 
+    # As Airflow does, for the modules beside the DAG.
+    sys.path.append(str(dag_file.parent))
     return runpy.run_path(str(dag_file))[dag_id]()
 
 
@@ -112,7 +123,21 @@ def _value(request: Request, task: str, key: str) -> Value:
         f"/api/v2/dags/{quote(request['dag_id'])}/dagRuns/{quote(request['run_id'])}"
         f"/taskInstances/{quote(task)}/xcomEntries"
     )
-    row = client.get(f"{entries}/{quote(key)}?deserialize=false&stringify=false")["value"]
+    rows = _rows(client, f"{entries}/{quote(key)}")
+    if len(rows) > 1:
+        values = [AirfreightXCom.deserialize_value(SimpleNamespace(value=row)) for row in rows]
+        return {
+            "task": task,
+            "key": key,
+            "description": f"{len(rows)} of {_describe(values[0])}",
+            "nbytes": sum(len(json.dumps(row)) for row in rows),
+            "in_store": False,
+            "mapped_bytes": 0,
+            "read": 0.0,
+            "row_trip": 0.0,
+            "cost": {},
+        }
+    (row,) = rows
     value, read = _timed_twice(lambda: AirfreightXCom.deserialize_value(SimpleNamespace(value=row)))
     in_store = isinstance(row, dict) and "airfreight" in row and "id" in row
     nbytes, mapped = len(json.dumps(row)), 0
@@ -128,8 +153,26 @@ def _value(request: Request, task: str, key: str) -> Value:
         "mapped_bytes": mapped,
         "read": read,
         "row_trip": sum(_through_api(client, entries, f"airfreight_{key}", json.dumps(row))[1:]),
-        "cost": _cost_in_airflow(client, entries, f"airflow_{key}", value),
+        "cost": _cost_in_airflow(client, entries, f"airflow_{key}", value) if request["costs"] else {},
     }
+
+
+def _rows(client: RestClient, entry: str) -> list[Any]:
+    """The row of a task, or those of all its mapped instances."""
+    rows = []
+    for map_index in [-1, *range(1000)]:
+        try:
+            found = client.get(f"{entry}?deserialize=false&stringify=false&map_index={map_index}")
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            if map_index >= 0:
+                break
+        else:
+            rows.append(found["value"])
+            if map_index < 0:
+                break
+    return rows
 
 
 def _describe(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The two tables of the demo."""
+"""The tables of the demo."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from rich.text import Text
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from demo.cluster import Job
     from demo.journal import Journal
     from demo.measure import Cost, Parameter, Value
 
 
-def received(parameters: Iterable[Parameter], values: Iterable[Value], journal: Journal) -> Table:
+def received(dag_id: str, parameters: Iterable[Parameter], values: Iterable[Value], journal: Journal) -> Table:
     """What each task received, and how."""
     by_source = {(value["task"], value["key"]): value for value in values}
-    table = _table("What each task received, and how it got it")
+    table = _table(f"{dag_id}: what each task received, and how it got it")
     for column in ("task", "parameter", "value"):
         table.add_column(column)
     table.add_column("size", justify="right")
@@ -49,6 +50,9 @@ RECEIVED_NOTE = (
 )
 
 
+MAPPED_NOTE = "what `try_out` and `train` received went on to Ray with the function, and what they returned came back"
+
+
 def costs(values: Iterable[Value], journal: Journal) -> Table:
     """What the values cost through Airflow's own XCom."""
     table = _table("The same values through Airflow's own XCom, there and back")
@@ -66,6 +70,26 @@ def costs(values: Iterable[Value], journal: Journal) -> Table:
 COSTS_NOTE = (
     "measured just now: Airflow's default serialisation in a new process with everything imported, then one row "
     "through the API server into the database and back; with Airfreight: stored, read, and its row there and back"
+)
+
+
+def jobs(found: Iterable[Job]) -> Table:
+    """What ran on Ray."""
+    table = _table("flights_ray: its jobs on Ray, and what their functions printed, from the tasks' logs in Airflow")
+    for column in ("task", "job", "status"):
+        table.add_column(column, no_wrap=True)
+    for column in ("on Ray", "in Airflow"):
+        table.add_column(column, justify="right")
+    table.add_column("printed")
+    for each in found:
+        times = [f"{seconds:.1f} s" for seconds in (each.on_ray, each.in_airflow)]
+        table.add_row(each.name, each.submission_id, each.status, *times, Text(each.printed))
+    return table
+
+
+JOBS_NOTE = (
+    "on Ray: from the job's submission to its end as Ray has it, waiting for a free CPU included; in Airflow: the same "
+    "of the task"
 )
 
 

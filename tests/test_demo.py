@@ -35,7 +35,7 @@ def run_id(airflow: AirflowHome, picture: Path) -> str:
 
 @pytest.fixture(scope="module")
 def measured(airflow: AirflowHome, run_id: str, store_folder: Path) -> dict[str, Any]:
-    return demo.measure(airflow, run_id, store_folder / "store")
+    return demo.measure(airflow, "flights", run_id, store_folder / "store", costs=True)
 
 
 def test_flights_runs_and_beats_the_obvious_guess(airflow: AirflowHome, run_id: str) -> None:
@@ -86,7 +86,7 @@ def test_the_tables_name_each_parameter_with_its_times(
     assert ("features", "clean_and_join", "return_value") in times.read
     console = Console(width=160)
     with console.capture() as shown:
-        console.print(tables.received(measured["parameters"], measured["values"], times))
+        console.print(tables.received("flights", measured["parameters"], measured["values"], times))
         console.print(tables.costs(measured["values"], times))
     text = shown.get()
     assert "joined     DataFrame 327,346 x 30" in text
