@@ -60,9 +60,13 @@ const LOG_ERRORS_SINCE: RayVersion = RayVersion { major: 2, minor: 47 };
 /// The head cuts a log off after so long; if it isn't asked for more, after 30 seconds.
 const LOG_SECONDS_MAX: u32 = 3600;
 /// How long a cluster is believed to run the same Ray.
-const VERSION_REMEMBERED: Duration = Duration::from_mins(1);
+const VERSION_REMEMBERED: Duration = Duration::from_mins(10);
+/// What only some clusters tell is not waited for.
+const OPTIONAL_PATIENCE: Duration = Duration::from_secs(5);
 /// A node's agent that can be reached from here answers at once.
 const AGENT_PATIENCE: Duration = Duration::from_secs(1);
+/// Once connected, a busy one is given some time.
+const AGENT_ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -130,10 +134,10 @@ impl Client {
         }
         // Proxies may let the Jobs API through and nothing else, and old versions know less of themselves.
         let optional = |call: Call| call.accepting(|status, _| matches!(status, 401 | 403..=405 | 500 | 501));
+        let brief = self.transport.with_patience(self.transport.settings.patience.min(OPTIONAL_PATIENCE));
         let metadata: Option<Metadata> =
-            self.transport.ask_json(&optional(get("/api/v0/cluster_metadata"))).await.ok().flatten();
-        let mode: Option<Mode> =
-            self.transport.ask_json(&optional(get("/api/authentication_mode"))).await.ok().flatten();
+            brief.ask_json(&optional(get("/api/v0/cluster_metadata"))).await.ok().flatten();
+        let mode: Option<Mode> = brief.ask_json(&optional(get("/api/authentication_mode"))).await.ok().flatten();
         let cluster = Cluster {
             ray_version: version.ray_version,
             python_version: metadata.and_then(|answer| answer.data?.python_version),
@@ -146,10 +150,15 @@ impl Client {
 
     /// The cluster's Ray, which is asked for once in a while.
     async fn ray_version(&self) -> Result<(String, Option<RayVersion>)> {
-        let known = lock(&self.transport.pool.cluster).clone();
+        let known = lock(&self.transport.pool.cluster).as_mut().and_then(|(at, cluster)| {
+            let is_fresh = at.elapsed() < VERSION_REMEMBERED;
+            // One asks again; whoever comes meanwhile believes what is known.
+            *at = if is_fresh { *at } else { Instant::now() };
+            is_fresh.then(|| cluster.clone())
+        });
         let cluster = match known {
-            Some((at, cluster)) if at.elapsed() < VERSION_REMEMBERED => cluster,
-            _ => self.cluster().await?,
+            Some(cluster) => cluster,
+            None => self.cluster().await?,
         };
         let version = RayVersion::parse(&cluster.ray_version);
         Ok((cluster.ray_version, version))
@@ -318,18 +327,22 @@ impl Client {
 
     async fn ask_agent(&self, origin: &Uri, name: &str, offset: u64) -> Option<Response<Body>> {
         let pool = &self.transport.pool;
+        let silence_max = self.transport.settings.timeout;
+        let patience = silence_max.min(AGENT_ANSWER_PATIENCE);
         // A connection that was kept may have been closed meanwhile.
         for _ in 0..2 {
-            let lease = pool.agent(origin, AGENT_PATIENCE).await?;
+            if !pool.is_agent_reachable(origin) {
+                return None;
+            }
+            let places = self.transport.places(Lane::Bulk).await.ok()?;
+            let lease = pool.agent(origin, places, AGENT_PATIENCE).await?;
             let used = lease.used;
             let mut request = Request::get(format!("/logs/{}", segment(name))).body(Full::new(Bytes::new())).ok()?;
             let headers = request.headers_mut();
             *headers = self.transport.credentials.for_agents().clone();
             headers.insert(HOST, host(origin));
             headers.insert(RANGE, HeaderValue::from_str(&format!("bytes={offset}-")).ok()?);
-            match timeout(self.transport.settings.timeout, exchange(lease, request, self.transport.settings.timeout))
-                .await
-            {
+            match timeout(patience, exchange(lease, request, silence_max)).await {
                 Ok(Ok(response)) => return Some(response),
                 Ok(Err(_)) if used => {}
                 _ => break,

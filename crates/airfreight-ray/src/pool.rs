@@ -186,13 +186,14 @@ impl Pool {
         }
     }
 
-    /// A connection to a node's agent, or `None` if it can't be reached from here, which is remembered for a while.
-    pub(crate) async fn agent(self: &Arc<Self>, origin: &Uri, limit: Duration) -> Option<Lease> {
+    /// Whether a node's agent is worth another attempt.
+    pub(crate) fn is_agent_reachable(&self, origin: &Uri) -> bool {
         let known = lock(&self.agents).get(origin).copied();
-        if known.is_some_and(|(at, reached)| !reached && at.elapsed() < REACH_REMEMBERED) {
-            return None;
-        }
-        let places = self.places(Lane::Bulk).await.ok()?;
+        known.is_none_or(|(at, reached)| reached || at.elapsed() >= REACH_REMEMBERED)
+    }
+
+    /// A connection to a node's agent, or `None` if it can't be reached from here, which is remembered for a while.
+    pub(crate) async fn agent(self: &Arc<Self>, origin: &Uri, places: Places, limit: Duration) -> Option<Lease> {
         let lease = timeout(limit, self.lease(places, origin)).await.ok().and_then(Result::ok);
         self.remember_agent(origin, lease.is_some());
         lease

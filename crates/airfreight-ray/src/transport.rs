@@ -18,7 +18,7 @@ use tokio_rustls::rustls;
 use crate::address::{Address, without_credentials};
 use crate::credentials::Credentials;
 use crate::error::Source;
-use crate::pool::{Lane, Lease, Pool};
+use crate::pool::{Lane, Lease, Places, Pool};
 use crate::{RayError, Result, Settings};
 
 /// An answer is a few megabytes; what is longer is not from Ray.
@@ -155,8 +155,7 @@ impl Transport {
     pub(crate) async fn ask(&self, call: &Call) -> Result<Answer> {
         self.persist(call, || async move {
             let limit = self.limit(call);
-            let (parts, body) =
-                timeout(limit, self.send(call)).await.map_err(|_| passing(silence("no answer", limit)))??.into_parts();
+            let (parts, body) = self.send(call, limit).await?.into_parts();
             let status = parts.status.as_u16();
             let body = timeout(limit, body.collect())
                 .await
@@ -192,10 +191,7 @@ impl Transport {
     /// Sends a request until its answer begins. `None` if the status is one that the caller accepts instead.
     pub(crate) async fn open(&self, call: &Call) -> Result<Option<Body>> {
         self.persist(call, || async move {
-            let response = timeout(self.settings.timeout, self.send(call))
-                .await
-                .map_err(|_| passing(silence("no answer", self.settings.timeout)))??;
-            let (parts, body) = response.into_parts();
+            let (parts, body) = self.send(call, self.settings.timeout).await?.into_parts();
             if parts.status.is_success() {
                 return Ok(Some(body));
             }
@@ -264,21 +260,36 @@ impl Transport {
         self.settings.timeout + Duration::from_secs(bytes / (256 << 10))
     }
 
-    /// One attempt, and the redirects that stay with this cluster.
-    async fn send(&self, call: &Call) -> Result<Response<Body>, Failure> {
+    /// One attempt, and the redirects that stay with this cluster. The limit is for each answer to begin; how long one
+    /// waits for one's turn depends on the others in this process and not on the cluster.
+    async fn send(&self, call: &Call, limit: Duration) -> Result<Response<Body>, Failure> {
         let mut path = format!("{}{}", self.address.prefix, call.path);
         for _ in 0..5 {
-            let places = self.pool.places(call.lane).await.map_err(passing)?;
-            let lease = self.pool.dashboard(places).await.map_err(|source| self.unconnected(call, source))?;
-            let request = self.request(call, &path, &lease).map_err(Failure::Lasting)?;
-            let response =
-                exchange(lease, request, self.settings.timeout).await.map_err(|failure| self.unread(call, failure))?;
+            let places = self.places(call.lane).await.map_err(passing)?;
+            let response = timeout(limit, self.exchange(call, &path, places))
+                .await
+                .map_err(|_| passing(silence("no answer", limit)))??;
             if !response.status().is_redirection() {
                 return Ok(response);
             }
             path = self.redirected(call, &path, response.status(), response.headers()).map_err(Failure::Lasting)?;
         }
         Err(Failure::Lasting(self.rejected(call, StatusCode::LOOP_DETECTED, "it redirects in a circle")))
+    }
+
+    /// The right to be busy with a connection. Who holds an answer and doesn't read it may keep others waiting, but not
+    /// for ever.
+    pub(crate) async fn places(&self, lane: Lane) -> Result<Places, Source> {
+        let limit = self.settings.patience.max(self.settings.timeout);
+        timeout(limit, self.pool.places(lane))
+            .await
+            .map_err(|_| silence("none of this process's connections got free", limit))?
+    }
+
+    async fn exchange(&self, call: &Call, path: &str, places: Places) -> Result<Response<Body>, Failure> {
+        let lease = self.pool.dashboard(places).await.map_err(|source| self.unconnected(call, source))?;
+        let request = self.request(call, path, &lease).map_err(Failure::Lasting)?;
+        exchange(lease, request, self.settings.timeout).await.map_err(|failure| self.unread(call, failure))
     }
 
     fn request(&self, call: &Call, path: &str, lease: &Lease) -> Result<Request<Full<Bytes>>> {
@@ -400,7 +411,7 @@ impl Transport {
 
     fn unread(&self, call: &Call, (used, source): (bool, hyper::Error)) -> Failure {
         // From TLS 1.3 on, a server refuses our certificate only after we believe to be connected.
-        if causes(&source).any(|cause| cause.is::<rustls::Error>()) {
+        if causes(&source).any(<dyn Error>::is::<rustls::Error>) {
             return self.unconnected(call, source.into());
         }
         if source.is_parse() {

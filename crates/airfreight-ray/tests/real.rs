@@ -1,5 +1,5 @@
-//! Goal: what the fake dashboard is trusted for also holds of a real Ray. Method: run by hand or by the Python tests with
-//! `AIRFREIGHT_TEST_RAY` set to the dashboard of a cluster of one node; ignored otherwise.
+//! Goal: what the fake dashboard is trusted for also holds of a real Ray. Method: run by hand with
+//! `AIRFREIGHT_TEST_RAY` set to the dashboard of a cluster of one node on this machine.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
 
@@ -127,7 +127,7 @@ async fn packages_arrive_as_they_were() {
     let job = ended(&client, &id).await;
     let log = client.log_whole(&id).await.unwrap().text().await.unwrap();
     assert_eq!(job.status(), JobStatus::Succeeded, "{log}");
-    assert!(log.contains("executable\ngot 1 2 False"), "{log}");
+    assert!(log.contains("executable\n") && log.contains("got 1 2 False\n"), "{log}");
 }
 
 #[tokio::test]

@@ -168,6 +168,22 @@ async fn what_must_not_wait_does_not_wait_for_logs() {
 }
 
 #[tokio::test]
+async fn who_holds_logs_without_reading_them_keeps_others_waiting_only_for_so_long() {
+    let (dashboard, client) = start(Options::default()).await;
+    let script = JobScript { id: "a".into(), log_bytes_total: Some(10 << 20), ..JobScript::default() };
+    dashboard.add_job(JobScript { states: vec![(0, Word::Running)], ..script });
+    let mut held = Vec::new();
+    for _ in 0..5 {
+        held.push(client.log_whole("a").await.unwrap());
+    }
+    let once = impatient(&dashboard, 200);
+    let error = once.jobs().await.unwrap_err();
+    assert!(airfreight_core::chain(&error).contains("connections got free"), "{error:?}");
+    held.pop();
+    once.with_patience(Duration::from_secs(20)).jobs().await.unwrap();
+}
+
+#[tokio::test]
 async fn failures_that_pass_are_outlived() {
     for passing in [
         Fault { status: Some(503), ..fault("", 3) },
