@@ -83,10 +83,11 @@ class Parcel:
         module = self.manifest["modules"][name]
         namespace["__file__"] = module["file"]
         namespace["__package__"] = module["package"]
-        _show_source(module["file"], module["entries"])
         for entry in module["entries"]:
             if "source" in entry:
-                exec(_compile(entry, module["file"]), namespace)
+                file = entry.get("file", module["file"])
+                _show_source(file, entry)
+                exec(_compile(entry, file), namespace)
                 _set_defaults(self, namespace.get(entry.get("name")), entry)
             elif "import" in entry:
                 _bind_import(self, entry, namespace)
@@ -99,7 +100,7 @@ class Parcel:
             scope = self.manifest["scopes"][number]
             namespace = _import(scope["module"]).__dict__
             file = scope["file"]
-            _show_source(file, [scope])
+            _show_source(file, scope)
             exec(_compile(scope, file), namespace)
             make = namespace.pop(scope["name"])
             made = make(**{name: self.resolve(to) for name, to in scope["parameters"].items()})
@@ -326,21 +327,21 @@ def _compile(entry: Record, file: str) -> Any:
     return compile("\n" * (entry["line"] - 1) + entry["source"], file, "exec", flags=flags, dont_inherit=True)
 
 
-def _show_source(file: str, entries: list[Record]) -> None:
+def _show_source(file: str, piece: Record) -> None:
     """Lets tracebacks show the lines, which are in no file here."""
     import linecache
 
-    pieces = [entry for entry in entries if "source" in entry]
     known: Any = linecache.cache.get(file, ())
     lines = list(known[2]) if len(known) == 4 else []
-    for piece in pieces:
-        text = piece["source"].splitlines(keepends=True)
-        start = piece["line"] - 1
-        lines.extend(["\n"] * (start + len(text) - len(lines)))
-        hidden = piece.get("hidden", ())
-        for index, line in enumerate(text):
-            if index not in hidden:
-                lines[start + index] = line
+    # Not at form feeds and the like, which are within lines.
+    text = [line + "\n" for line in piece["source"].rstrip("\n").split("\n")]
+    start = piece["line"] - 1
+    lines.extend(["\n"] * (start + len(text) - len(lines)))
+    hidden = piece.get("hidden", ())
+    for index, line in enumerate(text):
+        # A scope's lines lie between those of others.
+        if index not in hidden and (line.strip() or not lines[start + index].strip()):
+            lines[start + index] = line
     # Without a time, nobody compares it with a file.
     linecache.cache[file] = (sum(map(len, lines)), None, lines, file)
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from airfreight.errors import InvalidError
 from airfreight.ray import scope
-from airfreight.ray.neighbours import Neighbours, is_installed
+from airfreight.ray.neighbours import Neighbours, imports_airflow, is_installed
 from airfreight.ray.payload import Values
 from airfreight.ray.source import Piece, Source, annotation_names, computed_defaults, free_names, imported_as
 
@@ -44,7 +44,7 @@ class Module:
 
     :param name: its name, here and on the cluster.
     :param namespace: what its names stand for, here.
-    :param source: its file.
+    :param source: its file; of a notebook, the cell that the function is in.
     """
 
     name: str
@@ -53,9 +53,20 @@ class Module:
     entries: list[dict[str, Any]] = field(default_factory=list)
     bound: set[str] = field(default_factory=set)
 
+    cells: dict[str, Source] = field(default_factory=dict)
+
     @property
     def package(self) -> str:
         return str(self.namespace.get("__package__") or "")
+
+    def source_of(self, raw: Any) -> Source:
+        """The file of a function of this module: a notebook's cells are one file each."""
+        file = getattr(getattr(raw, "__code__", None), "co_filename", self.source.file)
+        if file == self.source.file:
+            return self.source
+        if file not in self.cells:
+            self.cells[file] = Source.read(file, self.namespace) or self.source
+        return self.cells[file]
 
 
 class Function:
@@ -116,12 +127,13 @@ class Function:
         if module is None:
             return self._by_value(callable_)
         found = module.namespace.get(raw.__qualname__)
-        node = module.source.definition(raw.__code__.co_name, raw.__code__.co_firstlineno)
+        node = module.source_of(raw).definition(raw.__code__.co_name, raw.__code__.co_firstlineno)
         if node is None or "<locals>" in raw.__qualname__ or module.source.enclosing(node) is not None:
             reference = self._nested(callable_, raw, module)
         else:
             kept = [] if callable_ is raw else kept_decorators(node)
-            self._add_definition(module, raw.__name__, node, kept, raw if callable_ is raw else None)
+            plain = raw if callable_ is raw else None
+            self._add_definition(module, raw.__name__, node, kept, plain, module.source_of(raw))
             if found is not None:
                 module.bound.add(raw.__qualname__)
             reference = {"module": module.name, "name": raw.__name__}
@@ -211,7 +223,7 @@ class Function:
         loaded = sys.modules.get(name)
         code = getattr(thing, "__code__", None)
         is_dag_file = name == "__main__" or name.startswith("unusual_prefix_")
-        if not (force or is_dag_file):
+        if not (force or is_dag_file or (loaded is not None and self._needs_airflow(loaded))):
             # Importable there if it is here; or it lies beside the DAG file.
             return None
         namespace = thing.__globals__ if code is not None else vars(loaded) if loaded is not None else None
@@ -228,12 +240,17 @@ class Function:
         self.modules[name] = module
         return module
 
-    def need_names(self, module: Module, piece: Piece, *, optional: set[str] = frozenset()) -> None:  # type: ignore[assignment]
+    def _needs_airflow(self, module: types.ModuleType) -> bool:
+        """Whether a module beside the DAG file imports Airflow, so that the cluster could not import it."""
+        file = getattr(module, "__file__", None)
+        return bool(file) and self.neighbours.holds(file) and imports_airflow(str(file))
+
+    def need_names(self, module: Module, piece: Piece, file: str, *, optional: set[str] | None = None) -> None:
         """Whatever a piece of source looks up in its module."""
-        self.pieces.append((module.source.file, piece))
-        for name in sorted(free_names(piece.compiled(module.source.file))):
+        self.pieces.append((file, piece))
+        for name in sorted(free_names(piece.compiled(file))):
             self._need(module, name)
-        for name in sorted(optional):
+        for name in sorted(optional or ()):
             self._need(module, name, optional=True)
 
     def _need(self, module: Module, name: str, *, optional: bool = False) -> None:
@@ -250,6 +267,14 @@ class Function:
         if name.startswith("__") and name.endswith("__"):
             return  # __name__, __file__: every module has its own
         module.bound.add(name)
+        if imports and not self._is_own(module, name) and self._is_data(value):
+            # A constant of another file: as it is, whatever else that file does.
+            module.entries.append({"line": 0, "bind": name, "to": {"value": self.values.add(value, f"`{name}`")}})
+            return
+        if isinstance(value, types.ModuleType) and not imports:
+            module.entries.append({"line": 0, "import": value.__name__, "as": name})
+            self._require(value.__name__)
+            return
         if imports and (isinstance(value, types.ModuleType) or value is None or not self._is_own(module, name)):
             fallback = value is None or len(module.source.bindings.get(name, ())) > len(imports)
             try:
@@ -263,6 +288,15 @@ class Function:
         except InvalidError:
             if not optional:
                 raise
+
+    def _is_data(self, value: Any, depth: int = 0) -> bool:
+        """Whether a value is made of Python's plainest types, so that it means the same wherever it comes from."""
+        if type(value) in (str, int, float, bool, bytes):
+            return True
+        if depth > 5 or type(value) not in (list, tuple, dict, set, frozenset):
+            return False
+        parts = [*value, *value.values()] if isinstance(value, dict) else value
+        return all(self._is_data(part, depth + 1) for part in parts)
 
     def _is_own(self, module: Module, name: str) -> bool:
         """Whether the last statement that binds a name defines it here, rather than imports it."""
@@ -282,6 +316,7 @@ class Function:
     ) -> None:
         import ast
 
+        told = [statement for statement, alias in imports if _imports(statement, alias, value)]
         for statement, alias in imports:
             entry: dict[str, Any] = {"line": statement.lineno, "as": imported_as(statement, alias)}
             if isinstance(statement, ast.ImportFrom):
@@ -297,14 +332,33 @@ class Function:
                     entry["as"] = None
             if entry["import"] == "__future__":
                 continue
+            if "name" in entry and self._take_apart(entry["import"], alias.name):
+                entry["optional"] = False
+                module.entries.append(entry)
+                continue
             own = self.neighbours.add(entry["import"])
+            # One of several that may be there, or not the one that was.
+            is_alternative = module.source.is_tried(statement) or (bool(told) and statement not in told)
             if fallback:
                 entry["fallback"] = self.values.add(None if isinstance(value, types.ModuleType) else value, f"`{name}`")
-            elif optional:
+            elif optional or (is_alternative and [statement] != told):
                 entry["optional"] = True
             elif not own and not entry.get("stand_in"):
                 self._require(entry["import"])
             module.entries.append(entry)
+
+    def _take_apart(self, module_name: str, name: str) -> bool:
+        """Ships a piece of a module that the cluster could not import."""
+        loaded = sys.modules.get(module_name)
+        if loaded is None or not self._needs_airflow(loaded) or not hasattr(loaded, name):
+            return False
+        if module_name not in self.modules:
+            source = Source.read(str(loaded.__file__), vars(loaded))
+            if source is None:
+                return False
+            self.modules[module_name] = Module(module_name, vars(loaded), source)
+        self._need(self.modules[module_name], name)
+        return True
 
     def _add_value(self, module: Module, name: str, value: Any) -> None:
         import ast
@@ -313,12 +367,19 @@ class Function:
         value = undecorated(value, self.callable)
         _refuse_airflow(value, f"`{name}`", self.name)
         raw = unwrapped(value)
+        source = module.source
+        if isinstance(raw, types.FunctionType) and raw.__module__ == module.name:
+            # Of several definitions in one file the one that counts, and not its namesake in another cell.
+            source = module.source_of(raw)
+            exact = source.definition(raw.__code__.co_name, raw.__code__.co_firstlineno)
+            if exact is not None and exact.name == name and source.enclosing(exact) is None:
+                node = exact
         if isinstance(node, ast.ClassDef):
             self._add_definition(module, name, node, node.decorator_list)
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             plain = value if isinstance(value, types.FunctionType) and _is_defined_by(value, node) else None
             kept = [] if plain is not None and raw is value else kept_decorators(node)
-            self._add_definition(module, name, node, kept, plain)
+            self._add_definition(module, name, node, kept, plain, source)
         elif isinstance(raw, types.FunctionType) and raw.__name__ != "<lambda>":
             module.entries.append({"line": _line(node), "bind": name, "to": self.refer(value, f"`{name}`")})
         else:
@@ -350,7 +411,7 @@ class Function:
             )
         piece = module.source.statement(node)
         module.entries.append(_entry(piece))
-        self.need_names(module, piece)
+        self.need_names(module, piece, module.source.file)
 
     def _add_definition(
         self,
@@ -359,22 +420,24 @@ class Function:
         node: Definition,
         decorators: list[ast.expr],
         plain: types.FunctionType | None = None,
+        source: Source | None = None,
     ) -> None:
         import ast
 
+        source = source or module.source
         module.bound.add(name)
         is_class = isinstance(node, ast.ClassDef)
         defaults = self.defaults(plain, node)
-        lazy = module.source.lazy_annotations if is_class or decorators else True
-        piece = module.source.piece(node, decorators, lazy=lazy, blank_defaults=bool(defaults))
-        module.entries.append(_entry(piece) | {"name": name} | defaults)
+        lazy = source.lazy_annotations if is_class or decorators else True
+        piece = source.piece(node, decorators, lazy=lazy, blank_defaults=bool(defaults))
+        module.entries.append(_entry(piece) | {"name": name, "file": source.file} | defaults)
         # What a class or another decorator makes of annotations, it makes of them there, too.
         optional = annotation_names(node) if lazy and (is_class or decorators) else set()
-        self.need_names(module, piece, optional=optional)
+        self.need_names(module, piece, source.file, optional=optional)
 
     def define(self, module: Module, node: Definition, plain: types.FunctionType) -> None:
         """Ships a function of a module's top level without its decorators."""
-        self._add_definition(module, node.name, node, [], plain)
+        self._add_definition(module, node.name, node, [], plain, module.source_of(plain))
 
     def defaults(self, plain: types.FunctionType | None, node: Any) -> dict[str, Any]:
         """The defaults of a function as values, unless the source tells them."""
@@ -410,7 +473,7 @@ class Function:
             bound = signature.bind(*args, **kwargs).arguments
         except TypeError as error:
             raise InvalidError(
-                f"cannot call {self.name}: {error}", f"its signature is {self.name}{signature}"
+                f"cannot call {self.name}: {error}", f"its parameters are {', '.join(signature.parameters) or 'none'}"
             ) from error
         for name, value in bound.items():
             _refuse_airflow(value, f"its argument `{name}`", self.name)
@@ -465,6 +528,15 @@ def _is_ours(decorator: ast.expr) -> bool:
             (target.attr in ("ray", "ray_task") and target.value.id != "ray") or (target.attr == "task")
         )
     return isinstance(target, ast.Name) and target.id in ("ray_task", "ray")
+
+
+def _imports(statement: ast.Import | ast.ImportFrom, alias: ast.alias, value: Any) -> bool:
+    """Whether an import is the one that a module comes from."""
+    import ast
+
+    if not isinstance(value, types.ModuleType) or not isinstance(statement, ast.Import):
+        return False
+    return value.__name__ == (alias.name if alias.asname else alias.name.partition(".")[0])
 
 
 def _line(node: ast.stmt | None) -> int:

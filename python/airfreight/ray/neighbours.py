@@ -11,6 +11,7 @@ import ast
 import os
 import sys
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,6 +98,23 @@ def is_installed(file: str) -> bool:
     """Whether a file belongs to Python itself or to an installed package."""
     path = Path(file).absolute()
     return bool(_INSTALLED.intersection(path.parts)) or path.is_relative_to(Path(os.__file__).parent)
+
+
+@lru_cache(256)
+def imports_airflow(file: str) -> bool:
+    """Whether a file imports Airflow as soon as it is imported itself."""
+    try:
+        body = ast.parse(Path(file).read_bytes()).body
+    except (OSError, SyntaxError, ValueError):
+        return False
+    return any(
+        name.partition(".")[0] == "airflow"
+        for statement in body
+        if isinstance(statement, ast.Import | ast.ImportFrom)
+        for name in (
+            [alias.name for alias in statement.names] if isinstance(statement, ast.Import) else [statement.module or ""]
+        )
+    )
 
 
 def _is_package(folder: Path) -> bool:

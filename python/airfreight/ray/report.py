@@ -352,7 +352,7 @@ def say(record: Record) -> None:
         except (OSError, ValueError):
             pass
     start = b"" if _at_line_start() else b"\n"
-    text = "".join(MARK + "| " + part + "\n" for line in lines for part in line.splitlines())
+    text = "".join(MARK + "| " + part + "\n" for line in lines for part in line.split("\n"))
     text += MARK + nonce + " " + json.dumps(record) + "\n"
     _emit(start + text.encode("utf-8", "backslashreplace"))
 

@@ -17,6 +17,7 @@ from airfreight.ray.source import Definition, Piece
 
 if TYPE_CHECKING:
     from airfreight.ray.function import Function, Module, Reference
+    from airfreight.ray.source import Source
 
 _EMPTY = object()
 
@@ -31,6 +32,7 @@ class Scope:
     """
 
     module: Module
+    source: Source
     enclosing: ast.AST
     number: int
     #: What is defined in it: the value, its node, the decorators that are kept.
@@ -48,7 +50,7 @@ class Scope:
         piece = self.piece()
         return {
             "module": self.module.name,
-            "file": self.module.source.file,
+            "file": self.source.file,
             "name": self.name,
             "line": piece.line,
             "source": piece.text,
@@ -60,7 +62,7 @@ class Scope:
 
     def piece(self) -> Piece:
         """The stand-in for the enclosing function."""
-        source = self.module.source
+        source = self.source
         members = sorted(self.made.values(), key=lambda made: made.first)
         indentation = min((_indentation(made.text[0]) for made in members), key=len)
         first = min(made.first for made in members)
@@ -111,13 +113,14 @@ def place(function: Function, value: Any, raw: types.FunctionType | None, module
     """
     if raw is not None and raw.__name__ == "<lambda>":
         return _place_lambda(function, raw, module)
+    source = module.source_of(raw)
     if raw is None:
-        node: Any = module.source.class_of(value.__qualname__)
+        node: Any = source.class_of(value.__qualname__)
     else:
-        node = module.source.definition(raw.__code__.co_name, raw.__code__.co_firstlineno)
+        node = source.definition(raw.__code__.co_name, raw.__code__.co_firstlineno)
     if node is None:
-        return _unplaced(function, value, module)
-    enclosing = module.source.enclosing(node)
+        return _unplaced(function, value, source)
+    enclosing = source.enclosing(node)
     if enclosing is None and raw is value and node.name not in module.bound:
         # At the top level, but its name stands for something else there: a decorator has it.
         function.define(module, node, raw)
@@ -129,7 +132,7 @@ def place(function: Function, value: Any, raw: types.FunctionType | None, module
             "define it as a function of its own at the top level of the file",
         )
     cells = _cells(value, raw)
-    scope = _scope_for(function, module, enclosing, node.name, value, cells)
+    scope = _scope_for(function, module, source, enclosing, node.name, value, cells)
     if node.name not in scope.made:
         _fill(function, scope, value, raw, node, cells)
     return {"scope": scope.number, "name": node.name}
@@ -145,11 +148,11 @@ def _fill(
 ) -> None:
     from airfreight.ray.function import kept_decorators, undecorated
 
-    module = scope.module
+    module, source = scope.module, scope.source
     plain = raw if raw is value else None
     decorators = [] if plain is not None else kept_decorators(node) if raw is not None else node.decorator_list
     defaults = function.defaults(plain, node)
-    text = module.source.cut(node, decorators, blank_defaults=bool(defaults))
+    text = source.cut(node, decorators, blank_defaults=bool(defaults))
     first = min([node.lineno, *(decorator.lineno for decorator in decorators)])
     scope.made[node.name] = Made(
         value, node, first, text, node.name, raw is None or bool(decorators), {"qualname": _qualname(value)} | defaults
@@ -165,12 +168,17 @@ def _fill(
         scope.variables[name] = inner
         scope.parameters[name] = {}  # while it is looked at, in case it comes back here
         scope.parameters[name] = function.refer(inner, f"`{name}`")
-    piece = scope.piece()
-    function.need_names(module, piece)
+    function.need_names(module, scope.piece(), source.file)
 
 
 def _scope_for(
-    function: Function, module: Module, enclosing: ast.AST, name: str, value: Any, cells: dict[str, Any]
+    function: Function,
+    module: Module,
+    source: Source,
+    enclosing: ast.AST,
+    name: str,
+    value: Any,
+    cells: dict[str, Any],
 ) -> Scope:
     """The scope that has the same variables; two calls of one function are two scopes."""
     for scope in function.scopes:
@@ -180,14 +188,14 @@ def _scope_for(
         there = scope.made.get(name)
         if same and (there is None or there.value is value):
             return scope
-    scope = Scope(module, enclosing, len(function.scopes))
+    scope = Scope(module, source, enclosing, len(function.scopes))
     function.scopes.append(scope)
     return scope
 
 
 def _belongs(scope: Scope, thing: Any) -> bool:
     """Whether a function or class is defined in the same enclosing function."""
-    source = scope.module.source
+    source = scope.source
     if isinstance(thing, type):
         node: Any = source.class_of(thing.__qualname__)
     elif thing.__code__.co_filename == source.file:
@@ -222,32 +230,32 @@ def _cells(value: Any, raw: types.FunctionType | None) -> dict[str, Any]:
 
 
 def _place_lambda(function: Function, raw: types.FunctionType, module: Module) -> Reference:
-    node = module.source.lambda_of(raw.__code__)
+    source = module.source_of(raw)
+    node = source.lambda_of(raw.__code__)
     if node is None:
-        return _unplaced(function, raw, module)
-    segment = ast.get_source_segment("".join(module.source.lines), node) or ""
-    lines = f"    {' ' * max(0, node.col_offset - 4)}({segment})".splitlines(keepends=True)
-    scope = Scope(module, node, len(function.scopes))
+        return _unplaced(function, raw, source)
+    segment = ast.get_source_segment("".join(source.lines), node) or ""
+    lines = f"    {' ' * max(0, node.col_offset - 4)}({segment})".split("\n")
+    scope = Scope(module, source, node, len(function.scopes))
     function.scopes.append(scope)
     name = "made"
     defaults = function.defaults(raw, node)
     # Its first line follows an assignment that has no line of its own.
     lines[0] = f"    {name} = {lines[0].lstrip()}"
-    lines[-1] += "\n"
+    lines = [line + "\n" for line in lines]
     how = {"qualname": raw.__qualname__} | defaults
     stand_in: Any = node
     scope.made["<lambda>"] = Made(raw, stand_in, max(node.lineno, 2), lines, name, False, how)
     for variable, inner in _cells(raw, raw).items():
         scope.variables[variable] = inner
         scope.parameters[variable] = function.refer(inner, f"`{variable}`")
-    function.need_names(module, scope.piece())
+    function.need_names(module, scope.piece(), source.file)
     return {"scope": scope.number, "name": "<lambda>"}
 
 
-def _unplaced(function: Function, value: Any, module: Module) -> Reference:
+def _unplaced(function: Function, value: Any, source: Source) -> Reference:
     raise InvalidError(
-        f"cannot run {function.name} on Ray: the source of {_qualname(value)} is not where it was in "
-        f"{module.source.file}",
+        f"cannot run {function.name} on Ray: the source of {_qualname(value)} is not where it was in {source.file}",
         "the file has changed since it was read, or the function was made by a program: run the task again, or define "
         "the function in the file",
     )

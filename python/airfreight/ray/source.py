@@ -142,6 +142,13 @@ class Source:
             above = self.parents.get(above)
         return above
 
+    def is_tried(self, statement: ast.stmt) -> bool:
+        """Whether a statement may fail without harm."""
+        above = self.parents.get(statement)
+        while above is not None and not isinstance(above, ast.Try):
+            above = self.parents.get(above)
+        return above is not None
+
     def cut(self, node: Definition, decorators: list[ast.expr], *, blank_defaults: bool = False) -> list[str]:
         """
         The lines of a definition, without what stands above it.

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from driver_home import DriverHome
+from driver_home import DriverHome, interpreter
 
 from airfreight.errors import InvalidError
 
@@ -362,6 +362,57 @@ with DAG("one", schedule=None):
         {},
         (6, "# not a comment"),
     ),
+    "one of several imports and definitions": (
+        """
+        try:
+            import nowhere_at_all as codec
+        except ImportError:
+            import json as codec
+
+        try:
+            from nowhere_at_all import add
+        except ImportError:
+            def add(a, b):
+                return a + b
+
+        if False:
+            def pick():
+                return 1
+        else:
+            def pick():
+                return 2
+
+        if True:
+            def last():
+                return "first"
+        else:
+            def last():
+                return "second"
+
+        @task.ray
+        def f():
+            return codec.loads("[1]"), add(1, 2), pick(), last()
+        """,
+        (),
+        {},
+        ([1], 3, 2, "first"),
+    ),
+    "odd characters in the source": (
+        """
+        SEPARATORS = "\x1c\x1e\u2028"
+        @task.ray
+        def f():
+            text = '\x0c\u2028'
+            return text, SEPARATORS, inner(1)
+
+        inner = lambda x: (
+            x, '\u2028\x1d'
+        )
+        """,
+        (),
+        {},
+        ("\x0c\u2028", "\x1c\x1e\u2028", (1, "\u2028\x1d")),
+    ),
     "a function that calls itself": (
         """
         @task.ray
@@ -626,15 +677,45 @@ def f(x, port):
     assert "unused_near.py" not in shipped
 
 
-def test_a_cell_of_a_notebook_has_source_without_a_file(home: DriverHome) -> None:
+def test_cells_of_a_notebook_have_source_without_a_file(home: DriverHome) -> None:
     import linecache
 
-    text = "def f(x):\n    return x + OFFSET\n"
-    name = "<ipython-input-3-abc>"
-    linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
     namespace: dict[str, Any] = {"OFFSET": 3, "__name__": "__main__"}
-    exec(compile(text, name, "exec"), namespace)
-    assert home.call(namespace["f"], 1) == 4
+    cells = [
+        "import math as m",
+        "def helper(x):\n    return m.floor(x) + OFFSET\n",
+        "def f(x):\n    return helper(x)\n",
+    ]
+    for number, text in enumerate(cells):
+        name = f"<ipython-input-{number}-abc>"
+        linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+        exec(compile(text, name, "exec"), namespace)
+    assert home.call(namespace["f"], 1.5) == 4
+
+
+def test_a_module_beside_the_file_that_needs_airflow_is_taken_apart(
+    home: DriverHome, dag_file: Load, tmp_path: Path
+) -> None:
+    python = interpreter("3.12")
+    if python is None:
+        pytest.skip("no other Python here")
+    home.python = python
+    (tmp_path / "dags" / "common_near.py").write_text(
+        "from airflow.sdk import Variable\n\nDEFAULTS = {'retries': 2}\nBASE = 4\n\n\nclass Thing:\n    n = BASE\n\n\n"
+        "def add(x):\n    return x + BASE\n\n\ndef from_variable():\n    return Variable.get('x')\n"
+    )
+    module = dag_file(
+        HEAD
+        + """
+from common_near import DEFAULTS, Thing, add as plus
+
+@task.ray
+def f(x):
+    return plus(x), DEFAULTS, Thing.n, Thing.__module__
+"""
+    )
+    outcome = home.run(module.f.function, (1,), roots=[tmp_path / "dags"])
+    assert outcome.value() == (5, {"retries": 2}, 4, "common_near")
 
 
 def test_without_source_byte_code_travels(home: DriverHome) -> None:
