@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -23,24 +23,43 @@ pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
 
-    /// The store's directory (default: the setting `store_path`, else `/dev/shm/airfreight-<uid>`)
-    #[arg(long, global = true, value_name = "PATH")]
-    pub(crate) store: Option<PathBuf>,
-
     /// Answer in JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = LAST)]
     pub(crate) json: bool,
 }
+
+/// Where the help shows what all commands have.
+const LAST: usize = 100;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Objects of this host: list, show, count, remove, collect
-    #[command(subcommand)]
-    Store(StoreCommand),
+    Store(StoreArguments),
     /// Jobs of a Ray cluster: submit, look at, follow, stop; needs no Ray
     Ray(RayArguments),
     /// Check Airflow's configuration, shared memory, permissions and versions, and say how to mend what is wrong
     Doctor(DoctorOptions),
+}
+
+impl Command {
+    /// The store's directory, where one was named.
+    pub(crate) fn store(&self) -> Option<&Path> {
+        match self {
+            Self::Store(arguments) => arguments.store.as_deref(),
+            Self::Doctor(options) => options.store.as_deref(),
+            Self::Ray(_) => None,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StoreArguments {
+    #[command(subcommand)]
+    pub(crate) command: StoreCommand,
+
+    /// The store's directory (default: the setting `store_path`, else `/dev/shm/airfreight-<uid>`)
+    #[arg(long, global = true, value_name = "PATH", display_order = LAST)]
+    pub(crate) store: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -121,6 +140,10 @@ pub(crate) struct DoctorOptions {
     /// The Python that runs Airflow (default: the one next to this program, else next to `airflow` on PATH)
     #[arg(long, value_name = "PATH")]
     pub(crate) python: Option<PathBuf>,
+
+    /// The store's directory (default: the setting `store_path`, else `/dev/shm/airfreight-<uid>`)
+    #[arg(long, value_name = "PATH")]
+    pub(crate) store: Option<PathBuf>,
 }
 
 fn hours(text: &str) -> Result<f64, String> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use airfreight_airflow::AirflowError;
-use airfreight_ray::RayError;
+use airfreight_ray::{RayError, Sent};
 use airfreight_store::StoreError;
 
 #[derive(Debug, thiserror::Error)]
@@ -58,8 +58,8 @@ impl CliError {
         match self {
             Self::Store(error) => error.hint(),
             Self::Airflow(error) => error.hint().map(Into::into),
-            Self::Ray(error) => error.hint().map(Into::into),
-            Self::Followed(error) => error.hint().map(Into::into),
+            Self::Ray(error) => ray_hint(error).map(Into::into),
+            Self::Followed(error) => ray_hint(error).map(Into::into),
             Self::Unanswered => Some("`airfreight ray list` shows the newest jobs first".into()),
             Self::Left { id } => Some(format!("`airfreight ray logs --follow {id}` goes on with its log")),
             Self::Gone { .. } => {
@@ -70,5 +70,26 @@ impl CliError {
             Self::Configuration { .. } => Some("AIRFLOW_CONFIG and AIRFLOW_HOME say where the file is".into()),
             _ => None,
         }
+    }
+}
+
+/// What to try here, where there are flags and variables in place of a connection of Airflow's.
+fn ray_hint(error: &RayError) -> Option<&'static str> {
+    match error {
+        RayError::Setting { .. } => Some("`airfreight ray --help` says what can be set, and how"),
+        RayError::Certificate { .. } => Some("the file must be PEM, and readable by this user"),
+        RayError::Untrusted { .. } => Some(
+            "name a file with your authority's certificate by --verify, or use http:// where the port speaks no TLS",
+        ),
+        RayError::Denied { sent: Sent::Nothing, status: 401, .. } => {
+            Some("the cluster wants its token: put it into RAY_AUTH_TOKEN or ~/.ray/auth_token")
+        }
+        RayError::Denied { sent: Sent::Basic, .. } => {
+            Some("a login in the address is for a proxy; the token of the cluster belongs into RAY_AUTH_TOKEN")
+        }
+        RayError::Redirected { .. } => {
+            Some("a proxy before the cluster wants a login of its own: give its header in RAY_JOB_HEADERS")
+        }
+        _ => error.hint(),
     }
 }

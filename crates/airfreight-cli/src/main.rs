@@ -41,9 +41,9 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<ExitCode, CliError> {
     let mut output = Output::new(io::stdout().lock(), arguments.json);
-    let settings = || Settings::load(arguments.store.as_deref());
+    let settings = || Settings::load(arguments.command.store());
     let code = match &arguments.command {
-        Command::Store(command) => store::run(command, &settings()?, &mut output),
+        Command::Store(arguments) => store::run(&arguments.command, &settings()?, &mut output),
         Command::Doctor(options) => doctor::run(options, &settings()?, &mut output),
         Command::Ray(arguments) => ray::run(arguments, &mut output),
     }?;

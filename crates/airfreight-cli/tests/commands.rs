@@ -153,7 +153,7 @@ fn wrong_usage_exits_with_2_and_help_with_0() {
     host.run(&["store", "gc", "--retention-hours", "soon"]).failure(2);
     host.run(&["store", "gc", "--api-token", "s3cret"]).failure(2);
     let help = host.run(&["--help"]).success();
-    for word in ["store", "doctor", "--json", "--store", "AIRFREIGHT_<NAME>", "Exit codes"] {
+    for word in ["store", "ray", "doctor", "--json", "AIRFREIGHT_<NAME>", "Exit codes"] {
         assert!(help.contains(word), "{word} in {help}");
     }
 }

@@ -164,7 +164,7 @@ async fn the_token_is_found_where_ray_has_it_and_goes_to_none_else() {
     let host = Host::empty();
     let list = || ray(&host, &dashboard, &["list", "--json"]);
     let error = answer(&mut list()).failure(1);
-    assert!(error.contains("refused the credentials (401") && error.contains("hint: "), "{error}");
+    assert!(error.contains("refused the credentials (401") && error.contains("put it into RAY_AUTH_TOKEN"), "{error}");
     let error = answer(list().env("RAY_AUTH_TOKEN", "falsch")).failure(1);
     assert!(error.contains("(403") && !error.contains("falsch"), "{error}");
     assert_eq!(answer(list().env("RAY_AUTH_TOKEN", "geheim")).json(), json!([]));

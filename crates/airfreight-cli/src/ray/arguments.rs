@@ -7,6 +7,8 @@ use airfreight_ray::{JobStatus, Verify};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Number, Value};
 
+const CLUSTER: &str = "Cluster";
+
 #[derive(Debug, Args)]
 #[command(after_help = "The token of a cluster that wants one comes from RAY_AUTH_TOKEN, else from the file that \
                         RAY_AUTH_TOKEN_PATH names, else from ~/.ray/auth_token.")]
@@ -16,20 +18,20 @@ pub(crate) struct RayArguments {
 
     /// The Ray dashboard's address (default: `RAY_API_SERVER_ADDRESS`, `RAY_ADDRESS`, `RAY_URL`, else
     /// `http://127.0.0.1:8265`)
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, help_heading = CLUSTER, value_name = "URL")]
     pub(crate) address: Option<String>,
 
     /// Whether to verify the server's certificate (`true`, `false`), or the file of the authorities to trust
-    #[arg(long, global = true, value_name = "BOOL|PATH", default_value = "true", value_parser = verify)]
+    #[arg(long, global = true, help_heading = CLUSTER, value_name = "BOOL|PATH", default_value = "true", value_parser = verify)]
     pub(crate) verify: Verify,
 
     /// More headers for every request, as a JSON object; other users of this host can read arguments, so secrets are
     /// better in `RAY_JOB_HEADERS`
-    #[arg(long, global = true, value_name = "JSON", value_parser = texts)]
+    #[arg(long, global = true, help_heading = CLUSTER, value_name = "JSON", value_parser = texts)]
     pub(crate) headers: Option<Texts>,
 
     /// How long to try again while the cluster does not answer
-    #[arg(long, global = true, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    #[arg(long, global = true, help_heading = CLUSTER, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(crate) patience: Duration,
 }
 
