@@ -1,5 +1,7 @@
 //! Watches over a dashboard that fails in every way.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+
 mod support;
 
 use std::time::{Duration, SystemTime};
@@ -46,6 +48,10 @@ impl Seen {
             }
         }
     }
+}
+
+fn numbered(count: usize) -> String {
+    (0..count).fold(String::new(), |log, line| log + &format!("line {line} of a log\n"))
 }
 
 /// A dashboard on which one job runs until it is told to end; its agent is not reachable unless wanted.
@@ -102,7 +108,7 @@ async fn a_job_is_followed_to_its_end_by_either_way() {
 #[tokio::test]
 async fn a_log_that_is_cut_and_corrupted_and_delayed_comes_once() {
     for agent_reachable in [true, false] {
-        let text: String = (0..3000).map(|line| format!("line {line} of a log\n")).collect();
+        let text = numbered(3000);
         let (dashboard, watcher) = one_job(agent_reachable, &text).await;
         for cut in [70, 1000, 20_000, 33_333] {
             let path = "log".to_owned();
@@ -181,7 +187,7 @@ async fn a_cursor_of_another_log_starts_again_and_says_so() {
 
 #[tokio::test]
 async fn a_slow_reader_holds_nobody_up_and_loses_nothing() {
-    let text: String = (0..60_000).map(|line| format!("line {line} of a log\n")).collect();
+    let text = numbered(60_000);
     let (dashboard, watcher) = one_job(false, &text).await;
     for id in ["a", "b", "c", "d", "e", "f"] {
         dashboard.add_job(JobScript { id: id.to_owned(), log: text.clone(), ..JobScript::default() });
@@ -218,19 +224,19 @@ async fn where_the_state_api_is_missing_the_jobs_api_has_the_log() {
 async fn a_replaced_cluster_is_told_from_a_lost_job() {
     let (dashboard, watcher) = one_job(true, "one\n").await;
     let session = Some(dashboard.session_name());
-    let watches = [watcher.watch(Follow { session, ..Follow::new("job") }), watcher.watch(Follow::new("nobody"))];
-    let Event::Gone { replaced: false } = watches[1].next().await.unwrap() else { panic!("there is no such job") };
+    let both = [watcher.watch(Follow { session, ..Follow::new("job") }), watcher.watch(Follow::new("nobody"))];
+    let Event::Gone { replaced: false } = both[1].next().await.unwrap() else { panic!("there is no such job") };
     let mut seen = Seen::default();
-    seen.lines(&watches[0], 3).await;
+    seen.lines(&both[0], 3).await;
     dashboard.replace_cluster();
     let event = loop {
-        let event = watches[0].next().await.unwrap();
+        let event = both[0].next().await.unwrap();
         if event.is_last() {
             break event;
         }
     };
     assert!(matches!(event, Event::Gone { replaced: true }), "{event:?}");
-    assert!(matches!(watches[0].next().await, Ok(Event::Gone { replaced: true })), "the last event stays");
+    assert!(matches!(both[0].next().await, Ok(Event::Gone { replaced: true })), "the last event stays");
 }
 
 #[tokio::test]

@@ -138,10 +138,16 @@ impl Bridge {
         drop(forgotten);
     }
 
-    /// Whether somebody still waits under this ticket.
+    /// Whether somebody still waits under this ticket, on a loop that can still settle it.
     pub(crate) fn is_waiting(&self, py: Python<'_>, ticket: u64) -> PyResult<bool> {
         let future = locked(&self.waiting).get(&ticket).map(|waiting| waiting.future.clone_ref(py));
-        future.map_or(Ok(false), |future| Ok(!future.bind(py).call_method0("done")?.extract::<bool>()?))
+        let Some(future) = future else { return Ok(false) };
+        let future = future.bind(py);
+        if future.call_method0("done")?.extract()? {
+            return Ok(false);
+        }
+        let closed: bool = future.call_method0("get_loop")?.call_method0("is_closed")?.extract()?;
+        Ok(!closed)
     }
 
     fn signal(&self) {

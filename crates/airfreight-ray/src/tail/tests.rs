@@ -104,6 +104,10 @@ impl Reader {
     }
 }
 
+fn numbered(count: usize) -> String {
+    (0..count).fold(String::new(), |log, line| log + &format!("line {line} of the log\n"))
+}
+
 /// So small that every case comes up.
 const TINY: Bounds = Bounds {
     small_bytes: 16,
@@ -133,7 +137,7 @@ fn a_log_that_grows_comes_line_by_line() {
 
 #[test]
 fn a_long_log_is_read_by_its_last_lines() {
-    let mut log = Log::of((0..20_000).map(|line| format!("line {line} of the log\n")).collect::<String>());
+    let mut log = Log::of(numbered(20_000));
     let mut reader = Reader::new(Way::File, Bounds::default());
     reader.poll(&mut log);
     log.asked.clear();
@@ -154,7 +158,7 @@ fn a_log_of_one_line_again_and_again_is_complete() {
         log.bytes.extend_from_slice("same\n".repeat(growth).as_bytes());
         reader.poll(&mut log);
     }
-    reader.now += Duration::from_secs(60);
+    reader.now += Duration::from_mins(1);
     reader.poll(&mut log);
     assert_eq!(reader.lines.len(), log.lines().len(), "even before the job has ended");
     reader.finish(&mut log);
@@ -166,8 +170,7 @@ fn growth_beyond_the_window_is_fetched_whole() {
     let mut log = Log::of("beginning\n".repeat(10_000));
     let mut reader = Reader::new(Way::File, Bounds::default());
     reader.poll(&mut log);
-    let numbered: String = (0..50_000).map(|line| format!("line {line}\n")).collect();
-    log.bytes.extend_from_slice(numbered.as_bytes());
+    log.bytes.extend_from_slice(numbered(50_000).as_bytes());
     reader.now += Bounds::default().whole_pause;
     reader.poll(&mut log);
     assert!(reader.restarted.is_none() && reader.lines == log.lines());
@@ -175,7 +178,7 @@ fn growth_beyond_the_window_is_fetched_whole() {
 
 #[test]
 fn lines_that_no_window_shows_are_found_by_the_checksum_and_marked() {
-    let epoch: String = (0..3000).map(|step| format!("step {step}: loss {}\n", step % 17)).collect();
+    let epoch = numbered(3000);
     let mut log = Log::of(epoch.repeat(2));
     let mut reader = Reader::new(Way::File, Bounds::default());
     reader.poll(&mut log);

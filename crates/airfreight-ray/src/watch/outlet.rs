@@ -235,7 +235,7 @@ mod tests {
         assert!(!outlet.room(Duration::ZERO).await);
         let waiting = tokio::spawn({
             let outlet = Arc::clone(&outlet);
-            async move { outlet.room(Duration::from_secs(60)).await }
+            async move { outlet.room(Duration::from_mins(1)).await }
         });
         tokio::task::yield_now().await;
         next(&outlet);

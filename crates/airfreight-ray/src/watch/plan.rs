@@ -2,12 +2,15 @@
 //!
 //! The state of few jobs is asked job by job, that of many by one list; a list costs Ray 0.4 ms for each job that it
 //! remembers, and a single question 4 ms. Logs are asked for one after the other, those that grow more often.
+//!
+//! With a thousand watches there are a hundred requests and answers a second, mostly for logs. None of these may walk all
+//! watches: logs wait in queues, and the walks that remain are made when something has changed or is due.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use airfreight_core::ErrorKind;
+use airfreight_core::{ErrorKind, chain};
 
 use super::Event;
 use crate::{Job, JobStatus, RayError};
@@ -47,7 +50,7 @@ pub(crate) enum Ask {
     /// The cluster's session.
     Session,
     /// More of a job's log; all that is left of it if the job is over.
-    Log { key: Key, job: Job, last: bool },
+    Log { key: Key, job: Arc<Job>, last: bool },
 }
 
 /// What came of it.
@@ -97,7 +100,7 @@ struct Watched {
     since: Instant,
     due: Instant,
     asked: bool,
-    job: Option<Job>,
+    job: Option<Arc<Job>>,
     missing: u32,
     told: Option<Instant>,
     log: Log,
@@ -107,8 +110,11 @@ struct Watched {
 
 #[derive(Debug)]
 struct Log {
+    /// Wanted, and the job has come far enough to write one.
+    exists: bool,
     busy: bool,
-    due: Instant,
+    /// Under which moment it waits in a queue.
+    queued: Option<Instant>,
     pause: Duration,
 }
 
@@ -118,6 +124,15 @@ pub(crate) struct Plan {
     address: String,
     patience: Duration,
     watched: BTreeMap<Key, Watched>,
+    /// How many of them aren't over.
+    running: usize,
+    /// The logs of jobs that run, by when they are due; and what is left of those of jobs that are over.
+    growing: BTreeSet<(Instant, Key)>,
+    ending: BTreeSet<(Instant, Key)>,
+    /// Before these moments there is nothing to ask about states, and nothing that the clock alone brings. `None`: to be
+    /// found out.
+    states_at: Option<Instant>,
+    tick_at: Option<Instant>,
     listing: bool,
     list_due: Instant,
     list_took: Duration,
@@ -141,6 +156,11 @@ impl Plan {
             address: address.to_owned(),
             patience,
             watched: BTreeMap::new(),
+            running: 0,
+            growing: BTreeSet::new(),
+            ending: BTreeSet::new(),
+            states_at: None,
+            tick_at: None,
             listing: false,
             list_due: now,
             list_took: Duration::ZERO,
@@ -160,21 +180,29 @@ impl Plan {
     }
 
     pub(crate) fn add(&mut self, key: Key, wish: Wish, now: Instant) {
-        let log = Log { busy: false, due: now, pause: LOG_PAUSE_MIN };
+        let log = Log { exists: false, busy: false, queued: None, pause: LOG_PAUSE_MIN };
         let watched =
             Watched { wish, since: now, due: now, asked: false, job: None, missing: 0, told: None, log, over: None };
         self.watched.insert(key, watched);
+        self.running += 1;
+        self.states_at = None;
+        self.tick_at = None;
     }
 
     pub(crate) fn remove(&mut self, key: Key) {
-        self.watched.remove(&key);
+        self.unqueue(key);
+        if let Some(watched) = self.watched.remove(&key) {
+            self.running -= usize::from(watched.over.is_none());
+        }
     }
 
     /// What to ask now; what is under way is remembered.
     pub(crate) fn asks(&mut self, now: Instant) -> Vec<Ask> {
         let mut asks = Vec::new();
-        if self.retry.is_none_or(|retry| now >= retry) {
+        let due = self.states_at.is_none_or(|at| now >= at) && self.retry.is_none_or(|retry| now >= retry);
+        if due {
             self.ask_states(now, &mut asks);
+            self.states_at = Some(self.states_due(now));
         }
         self.ask_logs(now, &mut asks);
         asks
@@ -207,6 +235,23 @@ impl Plan {
         }
     }
 
+    /// When there may be something to ask about states, if nothing happens before.
+    fn states_due(&self, now: Instant) -> Instant {
+        // How many records there are is forgotten in time.
+        let mut due = now + Duration::from_secs(5);
+        if self.may_ask() {
+            let lists = self.lists(now);
+            if lists && !self.listing {
+                due = due.min(self.list_due);
+            }
+            if self.singles < SINGLES_AT_ONCE {
+                let alone = self.watched.values().filter(|watched| watched.is_asked_alone(lists));
+                due = alone.map(|watched| watched.due).fold(due, Instant::min);
+            }
+        }
+        due
+    }
+
     /// While the dashboard doesn't answer, one question is under way and no more.
     fn may_ask(&self) -> bool {
         self.failures == 0 || (self.singles == 0 && !self.listing && !self.session_asked)
@@ -220,19 +265,36 @@ impl Plan {
 
     fn ask_logs(&mut self, now: Instant, asks: &mut Vec<Ask>) {
         while self.logs < LOGS_AT_ONCE {
-            // What is left of the logs of jobs that are over comes first.
-            let next = self
-                .watched
-                .iter()
-                .filter(|(_, watched)| self.log_due(watched).is_some_and(|due| now >= due))
-                .min_by_key(|(_, watched)| (watched.over.is_none(), watched.log.due))
-                .map(|(key, _)| *key);
-            let Some((key, watched)) = next.and_then(|key| Some((key, self.watched.get_mut(&key)?))) else { return };
-            let Some(job) = watched.job.clone() else { return };
+            // What is left of the logs of jobs that are over comes first. Where the dashboard doesn't say how a job is,
+            // it won't say what it writes.
+            let growing = self.growing.first().filter(|_| self.failures == 0 && now >= self.log_due);
+            let due = |entry: &&(Instant, Key)| now >= entry.0;
+            let Some((_, key)) = self.ending.first().filter(due).or(growing.filter(due)).copied() else { return };
+            self.unqueue(key);
+            let Some(watched) = self.watched.get_mut(&key) else { continue };
+            let Some(job) = watched.job.clone() else { continue };
             watched.log.busy = true;
             self.logs += 1;
             self.log_due = self.log_due.max(now) + LOGS_EVERY;
             asks.push(Ask::Log { key, job, last: watched.over.is_some() });
+        }
+    }
+
+    /// Lets a job's log wait for its turn.
+    fn queue(&mut self, key: Key, due: Instant) {
+        self.unqueue(key);
+        let Some(watched) = self.watched.get_mut(&key).filter(|watched| watched.log.exists && !watched.log.busy) else {
+            return;
+        };
+        watched.log.queued = Some(due);
+        let queue = if watched.over.is_some() { &mut self.ending } else { &mut self.growing };
+        queue.insert((due, key));
+    }
+
+    fn unqueue(&mut self, key: Key) {
+        if let Some(due) = self.watched.get_mut(&key).and_then(|watched| watched.log.queued.take()) {
+            self.growing.remove(&(due, key));
+            self.ending.remove(&(due, key));
         }
     }
 
@@ -241,6 +303,7 @@ impl Plan {
         let mut notices = Vec::new();
         match answer {
             Answer::List(result, took) => {
+                self.states_at = None;
                 self.listing = false;
                 if let Some(jobs) = self.settle(result, now, &mut notices) {
                     self.list_took = took;
@@ -249,6 +312,7 @@ impl Plan {
                 }
             }
             Answer::Job(key, result) => {
+                self.states_at = None;
                 self.singles -= 1;
                 let pause = self.pause_of(key, now);
                 if let Some(watched) = self.watched.get_mut(&key) {
@@ -263,6 +327,7 @@ impl Plan {
                 }
             }
             Answer::Session(result) => {
+                self.states_at = None;
                 self.session_asked = false;
                 if let Some(session) = self.settle(result, now, &mut notices) {
                     self.take_session(session, &mut notices);
@@ -280,92 +345,76 @@ impl Plan {
     /// What the clock alone brings: deadlines, and the end of patience.
     pub(crate) fn tick(&mut self, now: Instant) -> Notices {
         let mut notices = Vec::new();
+        if self.tick_at.is_some_and(|at| now < at) {
+            return notices;
+        }
         for (key, watched) in &mut self.watched {
-            if watched.wish.deadline.is_some_and(|deadline| now >= deadline) && watched.over.is_none() {
-                watched.wish.deadline = None;
-                notices.push((*key, Notice::Event(Event::Deadline)));
-            }
             // Who is over waits for his log only, and that has a limit of its own.
             if let Some(over) = watched.over {
                 if now >= over + LOG_PATIENCE.max(self.patience) && !watched.log.busy {
-                    let why = self.trouble.as_ref().map_or_else(
-                        || "it could not be read in time".to_owned(),
-                        |error| airfreight_core::chain(&**error),
-                    );
+                    let why = || "it could not be read in time".to_owned();
+                    let why = self.trouble.as_ref().map_or_else(why, |error| chain(&**error));
                     notices.extend(watched.ended(*key, Some(why)));
                 }
                 continue;
             }
+            if watched.wish.deadline.is_some_and(|deadline| now >= deadline) {
+                watched.wish.deadline = None;
+                notices.push((*key, Notice::Event(Event::Deadline)));
+            }
             let silence = now.saturating_duration_since(watched.heard(self.answered));
-            let untold = SILENCE_UNTOLD.min(self.patience / 2);
+            let untold = untold(self.patience);
             if silence >= self.patience {
                 let error = unavailable(&self.address, &watched.wish.id, self.failures, silence, self.trouble.as_ref());
                 notices.push((*key, Notice::Error(Arc::new(error))));
             } else if silence >= untold && watched.told.is_none_or(|told| now >= told + SILENCE_TOLD_EVERY) {
                 watched.told = Some(now);
-                let error = self.trouble.as_ref().map_or_else(
-                    || "no answer yet to the last request".to_owned(),
-                    |error| airfreight_core::chain(&**error),
-                );
+                let unanswered = || "no answer yet to the last request".to_owned();
+                let error = self.trouble.as_ref().map_or_else(unanswered, |error| chain(&**error));
                 notices.push((*key, Notice::Event(Event::Unreachable { silence, error })));
             } else if silence < untold {
                 watched.told = None;
             }
         }
         self.forget_the_finished(&notices);
+        self.tick_at = Some(self.tick_due(now));
         notices
+    }
+
+    /// When the clock alone brings something, at the earliest. Answers can only put it off.
+    fn tick_due(&self, now: Instant) -> Instant {
+        let untold = untold(self.patience);
+        let moments = self.watched.values().map(|watched| {
+            if let Some(over) = watched.over {
+                // A turn under way has limits of its own.
+                return (over + LOG_PATIENCE.max(self.patience)).max(now + Duration::from_secs(1));
+            }
+            let heard = watched.heard(self.answered);
+            let told = watched.told.map_or(heard + untold, |told| told + SILENCE_TOLD_EVERY);
+            watched.wish.deadline.map_or(told, |deadline| told.min(deadline)).min(heard + self.patience)
+        });
+        moments.fold(now + SILENCE_TOLD_EVERY, Instant::min)
     }
 
     /// When to look again, unless an answer comes before.
     pub(crate) fn wake_at(&self, now: Instant) -> Option<Instant> {
-        let mut moments: Vec<Instant> = Vec::new();
-        let lists = self.lists(now);
-        let states = |at: Instant| self.retry.map_or(at, |retry| at.max(retry));
-        let may_ask = self.may_ask();
-        if lists && !self.listing && may_ask {
-            moments.push(states(self.list_due));
+        if self.watched.is_empty() {
+            return None;
         }
-        if self.wants_session() && may_ask {
-            moments.push(states(now));
-        }
-        let untold = SILENCE_UNTOLD.min(self.patience / 2);
-        for watched in self.watched.values() {
-            moments.extend(watched.wish.deadline.filter(|_| watched.over.is_none()));
-            if watched.is_asked_alone(lists) && self.singles < SINGLES_AT_ONCE && may_ask {
-                moments.push(states(watched.due));
-            }
-            if self.logs < LOGS_AT_ONCE {
-                moments.extend(self.log_due(watched));
-            }
-            if let Some(over) = watched.over {
-                // A turn under way has limits of its own.
-                moments.extend((!watched.log.busy).then(|| over + LOG_PATIENCE.max(self.patience)));
-            } else {
-                let heard = watched.heard(self.answered);
-                moments.push(heard + self.patience);
-                moments.push(watched.told.map_or(heard + untold, |told| told + SILENCE_TOLD_EVERY));
-            }
-        }
-        moments.into_iter().min()
-    }
-
-    /// When a job's log may be asked for.
-    fn log_due(&self, watched: &Watched) -> Option<Instant> {
-        match watched.over {
-            _ if !watched.wants_log() => None,
-            Some(_) => Some(watched.log.due),
-            // Where the dashboard doesn't say how a job is, it won't say what it writes.
-            None if self.failures > 0 => None,
-            None => Some(watched.log.due.max(self.log_due)),
-        }
+        let states = self.states_at.unwrap_or(now);
+        let states = self.retry.map_or(states, |retry| states.max(retry));
+        let free = self.logs < LOGS_AT_ONCE;
+        let ending = self.ending.first().filter(|_| free).map(|(due, _)| *due);
+        let growing = self.growing.first().filter(|_| free && self.failures == 0);
+        let growing = growing.map(|(due, _)| (*due).max(self.log_due));
+        [Some(states), Some(self.tick_at.unwrap_or(now)), ending, growing].into_iter().flatten().min()
     }
 
     /// Whether one list is cheaper than a question for each.
     fn lists(&self, now: Instant) -> bool {
-        let running = self.watched.values().filter(|watched| watched.over.is_none()).count();
-        running > SINGLES_MAX
+        self.running > SINGLES_MAX
             && match self.records {
-                Some((records, then)) if now < then + RECORDS_BELIEVED => running > records / 10,
+                Some((records, then)) if now < then + RECORDS_BELIEVED => self.running > records / 10,
                 // A list is how the number is found out.
                 _ => true,
             }
@@ -373,8 +422,7 @@ impl Plan {
 
     /// From one question to the next, so that an end is noticed in time and Ray has little to do.
     fn interval(&self, now: Instant) -> Duration {
-        let running = self.watched.values().filter(|watched| watched.over.is_none()).count();
-        let wanted = match running {
+        let wanted = match self.running {
             0..=SINGLES_MAX => {
                 let fresh = self.watched.values().any(|watched| now < watched.since + Duration::from_secs(30));
                 Duration::from_millis(if fresh { 250 } else { 700 })
@@ -449,18 +497,24 @@ impl Plan {
             return;
         }
         watched.missing = 0;
-        let changed = watched.job.as_ref().map(Job::status) != Some(job.status());
+        let changed = watched.job.as_ref().map(|job| job.status()) != Some(job.status());
         if changed {
             notices.push((key, Notice::Event(Event::Status { job: job.clone() })));
         }
         let over = job.status().is_terminal();
-        watched.job = Some(job);
+        let begins = !watched.log.exists && watched.wish.logs && job.driver_node_id().is_some();
+        watched.log.exists |= begins;
+        watched.job = Some(Arc::new(job));
         if over {
             watched.over = Some(now);
-            watched.log.due = now;
-            if !watched.has_log() {
+            self.running -= 1;
+            self.tick_at = None;
+            if !watched.log.exists {
                 notices.extend(watched.ended(key, None));
             }
+        }
+        if over || begins {
+            self.queue(key, now);
         }
     }
 
@@ -485,8 +539,7 @@ impl Plan {
     }
 
     fn take_log(&mut self, key: Key, answer: LogAnswer, now: Instant, notices: &mut Notices) {
-        let running = self.watched.values().filter(|watched| watched.wants_log()).count();
-        let share = LOGS_EVERY * u32::try_from(running).unwrap_or(u32::MAX);
+        let share = LOGS_EVERY * u32::try_from(self.growing.len()).unwrap_or(u32::MAX);
         let Some(watched) = self.watched.get_mut(&key) else { return };
         let over = watched.over;
         let log = &mut watched.log;
@@ -498,30 +551,33 @@ impl Plan {
             LogAnswer::Failed(_) => (2 * log.pause).min(2 * LOG_PAUSE_MAX),
             _ => (log.pause + log.pause / 2).min(LOG_PAUSE_MAX),
         };
-        log.due = now + log.pause.max(share);
-        let Some(over) = over else { return };
-        // What failed before it began has no log.
-        let succeeded = watched.job.as_ref().is_some_and(|job| job.status() == JobStatus::Succeeded);
-        match answer {
-            LogAnswer::Complete => notices.extend(watched.ended(key, None)),
-            LogAnswer::Missing(error) if now >= over + Duration::from_secs(2) => {
-                let why = succeeded.then(|| airfreight_core::chain(&error));
-                notices.extend(watched.ended(key, why));
+        let mut due = now + log.pause;
+        if let Some(over) = over {
+            // What failed before it began has no log.
+            let succeeded = watched.job.as_ref().is_some_and(|job| job.status() == JobStatus::Succeeded);
+            match answer {
+                LogAnswer::Complete => notices.extend(watched.ended(key, None)),
+                LogAnswer::Missing(error) if now >= over + Duration::from_secs(2) => {
+                    notices.extend(watched.ended(key, succeeded.then(|| chain(&error))));
+                }
+                LogAnswer::Failed(error) if now >= over + LOG_PATIENCE => {
+                    notices.extend(watched.ended(key, Some(chain(&error))));
+                }
+                // The last turn is still to come, at once.
+                LogAnswer::Grew | LogAnswer::Unchanged => due = now,
+                LogAnswer::Full | LogAnswer::Missing(_) | LogAnswer::Failed(_) => {}
             }
-            LogAnswer::Failed(error) if now >= over + LOG_PATIENCE => {
-                notices.extend(watched.ended(key, Some(airfreight_core::chain(&error))));
-            }
-            // The last turn is still to come, at once.
-            LogAnswer::Grew | LogAnswer::Unchanged => watched.log.due = now,
-            LogAnswer::Full | LogAnswer::Missing(_) | LogAnswer::Failed(_) => {}
+        } else {
+            due = due.max(now + share);
         }
+        self.queue(key, due);
     }
 
     fn forget_the_finished(&mut self, notices: &Notices) {
         for (key, notice) in notices {
             match notice {
                 Notice::Event(event) if !event.is_last() => {}
-                Notice::Event(_) | Notice::Error(_) => drop(self.watched.remove(key)),
+                Notice::Event(_) | Notice::Error(_) => self.remove(*key),
             }
         }
     }
@@ -533,29 +589,24 @@ impl Watched {
         self.over.is_none() && !self.asked && (!lists || self.missing > 0)
     }
 
-    fn wants_log(&self) -> bool {
-        self.wish.logs && !self.log.busy && self.has_log()
-    }
-
-    /// Whether it has come far enough to write one.
-    fn has_log(&self) -> bool {
-        self.wish.logs && self.job.as_ref().is_some_and(|job| job.driver_node_id().is_some())
-    }
-
     /// When the dashboard was heard last, as far as this watch knows.
     fn heard(&self, answered: Option<Instant>) -> Instant {
         answered.map_or(self.since, |answered| answered.max(self.since))
     }
 
     fn ended(&self, key: Key, log_error: Option<String>) -> Option<(Key, Notice)> {
-        let job = self.job.clone()?;
+        let job = Job::clone(self.job.as_ref()?);
         Some((key, Notice::Event(Event::Ended { job, log_error })))
     }
 }
 
+/// How long a silence is not worth mentioning.
+fn untold(patience: Duration) -> Duration {
+    SILENCE_UNTOLD.min(patience / 2)
+}
+
 fn unavailable(address: &str, id: &str, attempts: u32, elapsed: Duration, trouble: Option<&Arc<RayError>>) -> RayError {
-    let why = trouble
-        .map_or_else(|| "the last request is still unanswered".to_owned(), |error| airfreight_core::chain(&**error));
+    let why = trouble.map_or_else(|| "the last request is still unanswered".to_owned(), |error| chain(&**error));
     RayError::Unavailable {
         action: format!("watch the job `{id}`"),
         address: address.to_owned(),

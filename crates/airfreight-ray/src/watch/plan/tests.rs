@@ -224,7 +224,7 @@ fn a_silent_dashboard_is_mentioned_once_a_minute_and_waited_for() {
 
 #[test]
 fn patience_ends() {
-    let mut ray = Ray::new(Duration::from_secs(60));
+    let mut ray = Ray::new(Duration::from_mins(1));
     ray.watch(0, 0.0, 1e6, true);
     ray.run(10.0);
     ray.down = Some((ray.at(10.0), ray.at(1e6)));
