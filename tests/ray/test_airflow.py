@@ -37,7 +37,7 @@ def airflow(ray_home: RayHome, airflow_env: dict[str, str], request: pytest.Fixt
         "AIRFLOW_CONN_RAY_TEST": json.dumps({"conn_type": "ray", "extra": {"address": ray_home.address}}),
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
-        "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
+        "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "15",
     }
     with AirflowHome(Path(__file__).with_name("dags"), env=env) as home:
         yield home

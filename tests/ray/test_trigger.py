@@ -57,7 +57,7 @@ class Airflow:
         self.ping_seconds = 0.0
         monkeypatch.setattr(supervisor, "_ask", self.ask)
 
-    async def ask(self, message: Any) -> Any:
+    async def ask(self, message: Any, seconds: float = 0.0) -> Any:
         if self.silent:
             raise Silence
         self.asked.append(type(message).__name__)

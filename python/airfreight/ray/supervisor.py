@@ -21,7 +21,12 @@ log = logging.getLogger(__name__)
 #: The XCom that says how much of a job's log stands in the task's log.
 CURSOR_KEY = "ray_log_cursor"
 
-_ANSWER_SECONDS = 10.0
+#: The first question to a triggerer that has just been started waits until Airflow has built its API, which takes ten
+#: seconds, on a busy machine more.
+_ANSWER_SECONDS = 60.0
+
+#: Airflow gives a trigger half a minute to stop its job when its task is killed.
+_STATE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,8 @@ async def state(waiting: Waiting) -> str | None:
             task_ids=[waiting.task_id],
             run_ids=[waiting.run_id],
             map_index=waiting.map_index if mapped else None,
-        )
+        ),
+        _STATE_SECONDS,
     )
     states = getattr(answer, "task_states", {}).get(waiting.run_id, {})
     name = f"{waiting.task_id}_{waiting.map_index}" if mapped else waiting.task_id
@@ -136,7 +142,7 @@ async def mask(secrets: Iterable[str]) -> None:
             await _ask(MaskSecret(value=secret))
 
 
-async def _ask(message: Any) -> Any:
+async def _ask(message: Any, seconds: float = _ANSWER_SECONDS) -> Any:
     from airflow.sdk.execution_time import task_runner
 
     comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
@@ -153,7 +159,7 @@ async def _ask(message: Any) -> Any:
         request.cancel()
         await asyncio.wait({request})
         raise Silence
-    done, _ = await asyncio.wait({request}, timeout=_ANSWER_SECONDS)
+    done, _ = await asyncio.wait({request}, timeout=seconds)
     if not done:
         raise Silence
     try:
