@@ -114,12 +114,19 @@ class _RayDecoratedOperator(DecoratedOperator, SubmitRayJob):
     def execute(self, context: Context) -> Any:
         """Submit the function or take over the job there is, wait for it, and return its value."""
         self._configure(context)
-        return super().execute(context)
+        self.inlets.extend(_assets([*self.op_args, *self.op_kwargs.values()]))
+        # Past the base class, whose own way differs from one Airflow to the next.
+        return self._noted(SubmitRayJob.execute(self, context))
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:
         """Return the value after the trigger has seen the end of the job."""
         self._configure(context)
-        return self._handle_output(super().execute_complete(context, event))
+        return self._noted(super().execute_complete(context, event))
+
+    def _noted(self, result: Any) -> Any:
+        """Takes assets that a function returns for the task's outlets, as every decorator does."""
+        self.outlets.extend(_assets(result if isinstance(result, list) else [result]))
+        return result
 
     def _configure(self, context: Context) -> None:
         """Takes over what ``config`` says."""
@@ -274,6 +281,12 @@ class ray:  # noqa: N801 - as one writes it: `@ray.task`
     """``@ray.task``, as astronomer's provider has it."""
 
     task = staticmethod(ray_task)
+
+
+def _assets(values: Collection[Any]) -> list[Any]:
+    from airflow.sdk import Asset
+
+    return [value for value in values if isinstance(value, Asset)]
 
 
 def _check_environment(name: str, environment: Mapping[str, Any]) -> None:
