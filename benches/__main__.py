@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benches import figures, imports, machine, peers, report, rounds, venvs
+from benches.peers.airfreight import AirfreightElsewhere
 from benches.progress import Progress
 from benches.tasks import ROOT, MissingPeerError, Worker, worker
 from benches.values import CASES, QUICK_CASES, Case
@@ -45,6 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
         "load_before": machine.load(),
         "rounds": options.rounds or (1 if options.quick else 5),
     }
+    if options.store_dir:
+        os.environ[AirfreightElsewhere.variable] = str(options.store_dir.resolve())
+        measured["machine"][str(options.store_dir)] = machine.mount(options.store_dir)
     # In shared memory, like the stores themselves; what doesn't use it costs nothing there.
     scratch = Path(tempfile.mkdtemp(prefix="airfreight-bench-", dir="/dev/shm"))
     # On a disk, where Airflow's home usually is: the backend keeps its key there.
@@ -71,7 +75,8 @@ def _measure(
     cases: list[Case], options: argparse.Namespace, count: int, scratch: Path, say: Progress
 ) -> dict[str, Any]:
     with ExitStack() as stack:
-        chosen = options.peer or peers.NAMES
+        elsewhere = () if options.store_dir else ("airfreight_elsewhere", "airfreight_elsewhere_empty_pool")
+        chosen = options.peer or [name for name in peers.NAMES if name not in elsewhere]
         workers, found = _start(chosen, scratch, stack, say, is_quick=options.quick)
         measured: dict[str, Any] = {"peers": found, "cases": {}, "hot_loop": {}}
         for case in cases:
@@ -124,6 +129,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, help="how often each peer takes its turn (default 5)")
     parser.add_argument("--peer", action="append", choices=peers.NAMES, help="only this one; may be repeated")
     parser.add_argument("--case", action="append", help="only this value, such as array_100mb; may be repeated")
+    parser.add_argument(
+        "--store-dir", type=Path, help="measure Airfreight in this folder as well, such as a tmpfs with huge pages"
+    )
     parser.add_argument("--out", type=Path, help="where the results go (default benches/results)")
     return parser
 

@@ -16,7 +16,7 @@ def describe() -> dict[str, str]:
         "swap": f"{int(memory['SwapTotal'].split()[0]) / 2**20:.1f} GiB",
         "kernel": platform.release(),
         "libc": " ".join(platform.libc_ver()),
-        "/dev/shm": _mount("/dev/shm"),
+        "/dev/shm": mount(Path("/dev/shm")),
         "huge pages for shared memory": _setting("/sys/kernel/mm/transparent_hugepage/shmem_enabled"),
         "huge pages for private memory": _setting("/sys/kernel/mm/transparent_hugepage/enabled"),
         "governor": _setting("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
@@ -36,12 +36,13 @@ def _processor() -> str:
     return f"{fields.get('model name', platform.machine())} ({model}{hypervisor})"
 
 
-def _mount(point: str) -> str:
-    for line in Path("/proc/mounts").read_text().splitlines():
-        _, mounted, kind, options, *_ = line.split()
-        if mounted == point:
-            return f"{kind} {options}"
-    return "not mounted"
+def mount(folder: Path) -> str:
+    """The file system that a folder is in, and its options."""
+    folder = folder.resolve()
+    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    holding = [fields for fields in mounts if folder.is_relative_to(fields[1])]
+    _, _, kind, options, *_ = max(holding, key=lambda fields: len(fields[1]))
+    return f"{kind} {options}"
 
 
 def _setting(path: str) -> str:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 _PLACES = {
     "airfreight": "airfreight:Airfreight",
     "airfreight_empty_pool": "airfreight:AirfreightEmptyPool",
+    "airfreight_elsewhere": "airfreight:AirfreightElsewhere",
+    "airfreight_elsewhere_empty_pool": "airfreight:AirfreightElsewhereEmptyPool",
     "airfreight_store": "airfreight:AirfreightStore",
     "airfreight_without_preview": "airfreight:AirfreightWithoutPreview",
     "airfreight_xcom": "airfreight_xcom:AirfreightXCom",

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benches.peers.base import Peer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from benches.values import Case
 
 
@@ -40,6 +46,31 @@ class AirfreightEmptyPool(Airfreight):
     """Without one: the store's folder isn't even there yet, so making it is part of connecting."""
 
     label = "Airfreight, new store"
+    is_new_each_round = True
+    is_repeatable = False
+
+
+class AirfreightElsewhere(Airfreight):
+    """In the folder that ``--store-dir`` names, such as a mount with huge pages."""
+
+    label = "Airfreight, --store-dir"
+    #: How the benchmark's option gets here.
+    variable = "AIRFREIGHT_BENCH_STORE_DIR"
+
+    @classmethod
+    @contextmanager
+    def serve(cls, scratch: Path, python: Path) -> Iterator[str]:
+        folder = os.environ.get(cls.variable)
+        if folder is None:
+            raise RuntimeError("no --store-dir was given")
+        with tempfile.TemporaryDirectory(prefix="airfreight-bench-", dir=folder) as place:
+            yield place
+
+
+class AirfreightElsewhereEmptyPool(AirfreightElsewhere):
+    """There, without a warm segment."""
+
+    label = "Airfreight, --store-dir, new store"
     is_new_each_round = True
     is_repeatable = False
 

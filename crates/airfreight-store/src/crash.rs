@@ -6,6 +6,7 @@ pub const CRASH_POINTS: &[&str] = &[
     "create.temp",
     "write.stream",
     "write.half",
+    "write.huge",
     "write.done",
     "seal.published",
     "recycle.claimed",

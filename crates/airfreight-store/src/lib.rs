@@ -20,6 +20,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod copy;
 mod crash;
 mod error;
 mod ledger;
@@ -39,7 +40,7 @@ mod write;
 
 pub use crash::CRASH_POINTS;
 pub use error::StoreError;
-pub use location::{Location, SHARED_MEMORY_BYTES_MIN, default_spill_path, huge_pages};
+pub use location::{Location, SHARED_MEMORY_BYTES_MIN, default_spill_path, huge_pages, huge_pages_on_request};
 pub use read::{Description, Object};
 pub use store::{CAPACITY_BYTES_MIN, DEFAULT_TTL, Options, Stat, Store};
 pub use sweep::Collected;

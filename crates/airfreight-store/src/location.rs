@@ -79,6 +79,17 @@ pub fn huge_pages(path: &Path) -> Option<String> {
     options.split(',').find_map(|option| option.strip_prefix("huge=")).map(str::to_owned)
 }
 
+/// Whether the kernel gives a process huge pages in any tmpfs when it asks for them, as writing a large object does.
+#[must_use]
+pub fn huge_pages_on_request() -> bool {
+    let Ok(setting) = fs_err::read_to_string("/sys/kernel/mm/transparent_hugepage/shmem_enabled") else { return false };
+    let system = rustix::system::uname();
+    let mut numbers = system.release().to_str().unwrap_or_default().split(|c: char| !c.is_ascii_digit());
+    let mut number = || numbers.next().and_then(|digits| digits.parse::<u32>().ok()).unwrap_or(0);
+    // `MADV_COLLAPSE` came with 6.1.
+    (number(), number()) >= (6, 1) && !setting.contains("[deny]")
+}
+
 pub(crate) fn is_tmpfs(stat: &StatFs) -> bool {
     u64::try_from(stat.f_type).is_ok_and(|kind| kind == TMPFS_MAGIC)
 }

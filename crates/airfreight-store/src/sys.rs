@@ -8,12 +8,18 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicU64;
 
 use rustix::io::Result;
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
-/// A mapping of a file's beginning, unmapped on drop.
+/// A huge page where pages have 4 KiB.
+pub(crate) const HUGE_PAGE_BYTES: u64 = 2 << 20;
+const HUGE_PAGE_LEN: usize = 2 << 20;
+
+/// A mapping of a part of a file, unmapped on drop.
 pub(crate) struct Mapping {
     base: NonNull<u8>,
     len: usize,
+    /// What is unmapped: more than the mapping where a larger range of addresses was taken to align it.
+    range: (NonNull<u8>, usize),
 }
 
 // SAFETY: the mapping belongs to the process, not to a thread, and nothing here caches thread-local state.
@@ -37,12 +43,21 @@ impl Mapping {
             Access::PrivateWritable => (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE),
             Access::ReadOnly => (ProtFlags::READ, MapFlags::SHARED),
         };
-        Self::new(fd, 0, len, prot, flags)
+        if len < 2 * HUGE_PAGE_LEN {
+            Self::new(fd, 0, len, prot, flags)
+        } else {
+            Self::aligned(fd, 0, len, prot, flags)
+        }
     }
 
     /// Maps pages that already exist for writing into the file, with their page table entries made at once.
     pub(crate) fn populated(fd: BorrowedFd<'_>, offset: u64, len: usize) -> Result<Self> {
-        Self::new(fd, offset, len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED | MapFlags::POPULATE)
+        Self::aligned(fd, offset, len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED | MapFlags::POPULATE)
+    }
+
+    /// Maps a part of a file for writing, whose pages are yet to be made by [`Self::collapse`] and [`Self::populate`].
+    pub(crate) fn window(fd: BorrowedFd<'_>, offset: u64, len: usize) -> Result<Self> {
+        Self::aligned(fd, offset, len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED)
     }
 
     /// Maps a page of counters.
@@ -55,7 +70,53 @@ impl Mapping {
         // kernel answers EINVAL) and is at most the file's length, which every caller takes from `fstat`.
         let base = unsafe { mmap(ptr::null_mut(), len, prot, flags, fd, offset) }?;
         let base = NonNull::new(base.cast()).ok_or(rustix::io::Errno::NOMEM)?;
-        Ok(Self { base, len })
+        Ok(Self { base, len, range: (base, len) })
+    }
+
+    /// Maps a part of a file at a multiple of a huge page, so that one entry in the page table can stand for one.
+    fn aligned(fd: BorrowedFd<'_>, offset: u64, len: usize, prot: ProtFlags, flags: MapFlags) -> Result<Self> {
+        let reserved = len.checked_add(HUGE_PAGE_LEN).ok_or(rustix::io::Errno::NOMEM)?;
+        let no_memory = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: as above; addresses only, nobody can access them.
+        let base = unsafe { mmap_anonymous(ptr::null_mut(), reserved, ProtFlags::empty(), no_memory) }?;
+        let base: NonNull<u8> = NonNull::new(base.cast()).ok_or(rustix::io::Errno::NOMEM)?;
+        let skip = base.as_ptr().align_offset(HUGE_PAGE_LEN);
+        // SAFETY: less than a huge page further, and so in the range that was reserved.
+        let start = unsafe { base.add(skip) };
+        // Owns the range already, and gives it back if the next step fails.
+        let mapping = Self { base: start, len, range: (base, reserved) };
+        // SAFETY: replaces addresses that were reserved a moment ago for this and that nobody else knows; `len` of
+        // them are left behind `start`. For `len` see `new`.
+        unsafe { mmap(start.as_ptr().cast(), len, prot, flags | MapFlags::FIXED, fd, offset) }?;
+        Ok(mapping)
+    }
+
+    /// Asks the kernel for huge pages in `offset..offset + len`, in place of the small ones, or none, that are there.
+    ///
+    /// An error changes nothing: the kernel is older than 6.1, memory is short or in pieces, the file system has none.
+    pub(crate) fn collapse(&self, offset: usize, len: usize) -> Result<()> {
+        let start = self.at(offset, len);
+        // SAFETY: in the mapping (asserted). What the pages hold doesn't change by this, nor do addresses.
+        let answer = unsafe { libc::madvise(start.cast(), len, libc::MADV_COLLAPSE) };
+        if answer == 0 {
+            Ok(())
+        } else {
+            Err(rustix::io::Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(rustix::io::Errno::IO))
+        }
+    }
+
+    /// Makes the pages of `offset..offset + len` that aren't there yet; running out of room is an error and no fault.
+    pub(crate) fn populate(&self, offset: usize, len: usize) -> Result<()> {
+        let start = self.at(offset, len);
+        // SAFETY: in the mapping (asserted). What the pages hold doesn't change by this.
+        unsafe { madvise(start.cast(), len, Advice::LinuxPopulateWrite) }
+    }
+
+    /// Where `len` bytes from `offset` begin.
+    fn at(&self, offset: usize, len: usize) -> *mut u8 {
+        assert!(offset.checked_add(len).is_some_and(|end| end <= self.len), "it leaves the mapping");
+        // SAFETY: in the mapping (asserted).
+        unsafe { self.base.as_ptr().add(offset) }
     }
 
     pub(crate) fn as_ptr(&self) -> *mut u8 {
@@ -66,12 +127,10 @@ impl Mapping {
         self.len
     }
 
-    /// Copies `bytes` to `offset`; only for mappings made by [`Self::populated`].
+    /// Copies `bytes` to `offset`; only where [`Self::populated`] or [`Self::populate`] has made sure of the pages.
     pub(crate) fn copy_from(&self, offset: usize, bytes: &[u8]) {
-        assert!(offset.checked_add(bytes.len()).is_some_and(|end| end <= self.len), "copy leaves the mapping");
-        // SAFETY: in the mapping (asserted).
-        let target = unsafe { self.base.as_ptr().add(offset) };
-        // SAFETY: the range lies in the mapping, whose pages exist, so no access faults. The file is temporary and
+        let target = self.at(offset, bytes.len());
+        // SAFETY: the range lies in the mapping (asserted), and its pages exist, so no access faults. The file is temporary and
         // locked by this writer: no reader maps it, and parallel writers copy to disjoint ranges. `bytes` can't
         // overlap it, because nothing hands out a slice of such a mapping.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len()) };
@@ -92,8 +151,9 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        let (base, len) = self.range;
         // SAFETY: base and length are those that mmap returned, and nothing borrowed outlives `self`.
-        let _ = unsafe { munmap(self.base.as_ptr().cast(), self.len) };
+        let _ = unsafe { munmap(base.as_ptr().cast(), len) };
     }
 }
 

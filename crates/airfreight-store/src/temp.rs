@@ -1,31 +1,22 @@
 //! A file on its way to become an object: reserved, locked, and gone with its writer.
 
-use std::io::IoSlice;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::thread::available_parallelism;
 
 use rustix::fs::{self, AtFlags, FallocateFlags, FlockOperation, OFlags, Timestamps};
 use rustix::io::Errno;
 use rustix::process::{Pid, getpid};
 
+use crate::copy::{self, Piece};
 use crate::crash::crash_point;
 use crate::error::{Result, StoreError};
 use crate::ledger::LedgerLock;
 use crate::pool::Claimed;
 use crate::store::Inner;
-use crate::sys::Mapping;
 use crate::tier::{SEALED, Tier, TierKind, footprint};
 
-/// Copies from this length on are shared between threads: below, starting one costs more than it saves.
-const PARALLEL_BYTES_MIN: u64 = 16 << 20;
-const PAGE_BYTES: u64 = 4096;
-/// More threads than this don't make memory faster.
-const COPY_THREADS_MAX: usize = 4;
 /// A recycled file may be longer than its object by this part of it before the rest is given back.
 const SLACK_DIVISOR: u64 = 32;
-/// The kernel takes at most 1024 slices at once.
-const SLICES_MAX: usize = 1024;
 
 /// Writes a whole small object under the ledger's lock, which stands in for the lock of its temporary file.
 ///
@@ -43,7 +34,7 @@ pub(crate) fn write_small(
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let written = fs::openat(&tier.tmp, temp, flags, SEALED).map_err(error("create")).and_then(|fd| {
         crash_point("create.temp");
-        let written = write_pieces(fd.as_fd(), pieces).map_err(error("write")).and_then(|()| {
+        let written = copy::write_plain(fd.as_fd(), pieces).map_err(error("write")).and_then(|()| {
             crash_point("write.done");
             tier.publish(temp, name)
         });
@@ -60,30 +51,6 @@ pub(crate) fn write_small(
     }
     drop(lock);
     written
-}
-
-/// Writes pieces without gaps into pages that the file doesn't have yet.
-fn write_pieces(fd: BorrowedFd<'_>, pieces: &[Piece<'_>]) -> rustix::io::Result<()> {
-    for run in pieces.chunks(SLICES_MAX) {
-        let mut offset = run[0].offset;
-        let mut slices: Vec<IoSlice<'_>> = run.iter().map(|piece| IoSlice::new(piece.bytes)).collect();
-        let mut rest = slices.as_mut_slice();
-        while rest.iter().any(|slice| !slice.is_empty()) {
-            let written = rustix::io::retry_on_intr(|| rustix::io::pwritev(fd, rest, offset))?;
-            if written == 0 {
-                return Err(Errno::NOSPC);
-            }
-            offset += written as u64;
-            IoSlice::advance_slices(&mut rest, written);
-        }
-    }
-    Ok(())
-}
-
-/// Bytes with their place in the file. Pieces ascend and leave no gaps.
-pub(crate) struct Piece<'a> {
-    pub(crate) offset: u64,
-    pub(crate) bytes: &'a [u8],
 }
 
 /// A temporary file in a tier's `tmp/`. Dropping it removes it and gives its room back.
@@ -210,50 +177,14 @@ impl Temp {
     }
 
     /// Writes the pieces where they belong.
-    ///
-    /// `pwrite` makes fresh pages without a fault each and without zeroing what it overwrites, and is the fastest way
-    /// into resident ones for a single thread. Two can't write one file at a time, so the others copy their shares
-    /// through populated mappings, which takes no lock of the file.
     pub(crate) fn write(&self, pieces: &[Piece<'_>]) -> Result<()> {
-        let resident = self.resident_bytes / PAGE_BYTES * PAGE_BYTES;
-        let threads = match resident {
-            PARALLEL_BYTES_MIN.. => available_parallelism().map_or(1, usize::from).min(COPY_THREADS_MAX) as u64,
-            _ => 1,
+        let fd = self.fd.as_fd();
+        let written = match (self.resident_bytes, self.kind) {
+            (0, TierKind::Memory) => copy::write_fresh(fd, pieces),
+            (0, TierKind::Disk | TierKind::Spill) => copy::write_plain(fd, pieces),
+            (resident_bytes, _) => copy::write_resident(fd, pieces, resident_bytes),
         };
-        let share = (resident / threads).next_multiple_of(PAGE_BYTES);
-        let copied = std::thread::scope(|scope| {
-            let others: Vec<_> = (1..threads)
-                .map(|thread| (thread * share, ((thread + 1) * share).min(resident)))
-                .filter(|(start, end)| start < end)
-                .map(|(start, end)| scope.spawn(move || self.copy_window(pieces, start, end)))
-                .collect();
-            let own = self.write_range(pieces, 0, share);
-            others.into_iter().map(|thread| thread.join().unwrap_or(Err(Errno::IO))).fold(own, Result::and)
-        });
-        copied.map_err(self.error("write"))?;
-        if resident > 0 {
-            crash_point("recycle.copied");
-        }
-        crash_point("write.half");
-        self.write_range(pieces, resident, u64::MAX).map_err(self.error("write"))
-    }
-
-    fn write_range(&self, pieces: &[Piece<'_>], start: u64, end: u64) -> rustix::io::Result<()> {
-        let parts: Vec<Piece<'_>> = pieces.iter().filter_map(|piece| part(piece, start, end)).collect();
-        write_pieces(self.fd.as_fd(), &parts)
-    }
-
-    fn copy_window(&self, pieces: &[Piece<'_>], start: u64, end: u64) -> rustix::io::Result<()> {
-        let len = usize::try_from(end - start).map_err(|_| Errno::FBIG)?;
-        let mapping = Mapping::populated(self.fd.as_fd(), start, len)?;
-        let first = pieces.partition_point(|piece| piece.offset + piece.bytes.len() as u64 <= start);
-        let reached = pieces[first..].iter().take_while(|piece| piece.offset < end);
-        // Empty pieces lie between others and are no end.
-        for piece in reached.filter_map(|piece| part(piece, start, end)) {
-            let offset = usize::try_from(piece.offset - start).map_err(|_| Errno::FBIG)?;
-            mapping.copy_from(offset, piece.bytes);
-        }
-        Ok(())
+        written.map_err(self.error("write"))
     }
 
     /// Makes sure that pages exist for `start..end`, so that running out of room is an error here.
@@ -299,15 +230,4 @@ impl Drop for Temp {
             drop(lock);
         }
     }
-}
-
-/// The part of a piece that lies in `start..end`; `None` when none does.
-fn part<'a>(piece: &Piece<'a>, start: u64, end: u64) -> Option<Piece<'a>> {
-    let from = piece.offset.max(start);
-    let to = (piece.offset + piece.bytes.len() as u64).min(end);
-    if from >= to {
-        return None;
-    }
-    let cut = |offset: u64| usize::try_from(offset - piece.offset).unwrap_or(usize::MAX);
-    Some(Piece { offset: from, bytes: &piece.bytes[cut(from)..cut(to)] })
 }

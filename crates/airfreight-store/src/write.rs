@@ -5,11 +5,12 @@ use std::sync::Arc;
 use airfreight_core::format::{CHECKED_PAYLOAD_BYTES_MAX, Checksum, HEADER_BYTES, HEADER_LEN, Layout};
 use airfreight_core::{ObjectId, ObjectName};
 
+use crate::copy::Piece;
 use crate::crash::crash_point;
 use crate::error::{Result, StoreError};
 use crate::pool::RECYCLE_BYTES_MIN;
 use crate::store::Inner;
-use crate::temp::{Piece, Temp, write_small};
+use crate::temp::{Temp, write_small};
 use crate::tier::{TierKind, footprint, now_ns, random};
 
 /// A stream up to this length waits in memory until the object's size is known; a longer one goes to its file.

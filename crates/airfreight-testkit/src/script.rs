@@ -88,6 +88,17 @@ fn life(cast: &mut Cast<'_>) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Values that are long enough for huge pages: fresh, behind a stream, and in pages that were another's.
+fn huge(cast: &mut Cast<'_>) -> Result<(), StoreError> {
+    let fresh = cast.put(5 * MIB)?;
+    cast.put_stream(5 * MIB)?;
+    cast.delete(fresh)?;
+    let same = cast.put(5 * MIB)?;
+    cast.delete(same)?;
+    cast.put(4 * MIB)?;
+    Ok(())
+}
+
 /// Three times as much as memory may hold, with links among it; then reads and deletes of what was moved.
 fn overflow(cast: &mut Cast<'_>) -> Result<(), StoreError> {
     let mut names = Vec::new();
@@ -165,6 +176,7 @@ impl Script {
     /// All scripts.
     pub const ALL: &[Self] = &[
         Self { name: "life", capacity_mib: 64, spill_mib: 0, body: life },
+        Self { name: "huge", capacity_mib: 64, spill_mib: 0, body: huge },
         Self { name: "overflow", capacity_mib: 4, spill_mib: 64, body: overflow },
         Self { name: "warm-gives-way", capacity_mib: 4, spill_mib: 64, body: warm_gives_way },
         Self { name: "outgrow", capacity_mib: 17, spill_mib: 256, body: outgrow },

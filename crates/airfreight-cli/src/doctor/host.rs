@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use airfreight_store::{SHARED_MEMORY_BYTES_MIN, huge_pages};
+use airfreight_store::{SHARED_MEMORY_BYTES_MIN, huge_pages, huge_pages_on_request};
 use rustix::fs::statfs;
 
 use super::Check;
@@ -49,12 +49,23 @@ fn judge_shared_memory(path: &Path, space: Option<&Space>) -> Check {
     }
 }
 
-/// The store's mount: with huge pages fresh segments are written about twice as fast.
+/// The store's mount: with huge pages, large values are written and read several times as fast.
 pub(super) fn huge(path: &Path) -> Check {
     let existing = path.ancestors().find(|path| path.exists()).unwrap_or(path);
-    match huge_pages(existing).as_deref() {
-        Some(value @ ("always" | "within_size")) => Check::ok("huge pages", format!("huge={value}")),
-        _ => Check::ok("huge pages", "off for the store's mount")
+    judge_huge(huge_pages(existing).as_deref(), huge_pages_on_request())
+}
+
+fn judge_huge(mount: Option<&str>, on_request: bool) -> Check {
+    const NAME: &str = "huge pages";
+    match mount {
+        Some("within_size") => Check::ok(NAME, "huge=within_size"),
+        Some("always") => Check::warn(
+            NAME,
+            "huge=always: even the smallest value takes 2 MiB, of which the store counts 4 KiB",
+            "mount it with `huge=within_size`",
+        ),
+        _ if on_request => Check::ok(NAME, "asked for by each large value"),
+        _ => Check::ok(NAME, "off for the store's mount")
             .tip("large values are written faster after `mount -o remount,huge=within_size /dev/shm` (as root)"),
     }
 }
@@ -131,6 +142,18 @@ mod tests {
         assert_eq!(judge(4 << 30, true).level, Level::Ok);
         assert_eq!(judge(4 << 30, false).level, Level::Warn);
         assert_eq!(judge_shared_memory(Path::new("/dev/shm"), None).level, Level::Warn);
+    }
+
+    #[test]
+    fn huge_pages_are_fine_unless_every_value_takes_one() {
+        for (mount, on_request) in [(Some("within_size"), false), (None, true), (Some("advise"), true), (None, false)] {
+            assert_eq!(judge_huge(mount, on_request).level, Level::Ok);
+        }
+        assert!(judge_huge(None, true).mend.is_none());
+        assert!(judge_huge(None, false).mend.unwrap().contains("huge=within_size"));
+        let always = judge_huge(Some("always"), true);
+        assert_eq!(always.level, Level::Warn);
+        assert!(always.mend.unwrap().contains("huge=within_size"));
     }
 
     #[test]
