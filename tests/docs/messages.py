@@ -19,7 +19,9 @@ RUST = (
 )
 
 _DERIVED = re.compile(r'#\[error\(\s*"((?:[^"\\]|\\.|\\\n)*)"', re.DOTALL)
-_RAISED = re.compile(r'error::new\(py, ErrorKind::\w+, "((?:[^"\\]|\\.)*)"')
+_RAISED = re.compile(
+    r'(?:error::new\(\s*py,\s*ErrorKind::\w+|invalid\(\s*py),\s*(?:&format!\()?"((?:[^"\\]|\\.)*)"', re.DOTALL
+)
 
 
 def messages() -> dict[str, Path]:

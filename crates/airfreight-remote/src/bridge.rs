@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
+use airfreight_core::ErrorKind;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
@@ -72,12 +73,7 @@ impl Bridge {
             }
         }
         let bridge = Arc::new(Self::new().map_err(|source| {
-            error::new(
-                py,
-                airfreight_core::ErrorKind::Unavailable,
-                &format!("cannot open a socket pair: {source}"),
-                None,
-            )
+            error::new(py, ErrorKind::Unavailable, &format!("cannot open a socket pair: {source}"), None)
         })?);
         let drain = Bound::new(py, Drain { bridge: Arc::clone(&bridge) })?;
         running.call_method1("add_reader", (bridge.reader.as_raw_fd(), &drain))?;

@@ -11,7 +11,7 @@ use pyo3::types::{PyBytes, PyDict};
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 
-use crate::error::{self, from_ray, invalid};
+use crate::error::{from_ray, invalid};
 use crate::json::{from_python, to_python};
 use crate::process::{Cluster, process};
 use crate::wait::block;
@@ -198,8 +198,10 @@ impl RayClient {
 }
 
 fn moment(py: Python<'_>, unix: f64) -> PyResult<SystemTime> {
+    let name = "deadline";
     // What lies before 1970 is as over as 1970.
+    let since = seconds(py, name, unix.max(0.0))?;
     UNIX_EPOCH
-        .checked_add(seconds(py, "deadline", unix.max(0.0))?)
-        .ok_or_else(|| error::invalid(py, &format!("cannot use deadline={unix}: no clock gets there"), None))
+        .checked_add(since)
+        .ok_or_else(|| invalid(py, &format!("cannot use {name}={unix}: it must be a number of seconds"), None))
 }

@@ -1,5 +1,6 @@
 //! JSON between Rust and Python, through Python's own `json`, whose rules users know.
 
+use airfreight_core::ErrorKind;
 use pyo3::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -8,9 +9,8 @@ use crate::error;
 
 /// A value as Python's `json.loads` makes it.
 pub(crate) fn to_python<'py>(py: Python<'py>, value: &impl Serialize) -> PyResult<Bound<'py, PyAny>> {
-    let text = serde_json::to_string(value).map_err(|source| {
-        error::new(py, airfreight_core::ErrorKind::Internal, &format!("cannot write JSON: {source}"), None)
-    })?;
+    let text = serde_json::to_string(value)
+        .map_err(|source| error::new(py, ErrorKind::Internal, &format!("cannot write JSON: {source}"), None))?;
     py.import("json")?.call_method1("loads", (text,))
 }
 

@@ -55,9 +55,9 @@ impl Source {
         if self.pid == std::process::id() {
             return Ok(());
         }
-        let message =
-            format!("the watch of `{}` belongs to the process that this one was forked from", self.submission_id);
-        Err(invalid(py, &message, Some("open another with its cursor")))
+        let id = &self.submission_id;
+        let hint = Some("open another with its cursor");
+        Err(invalid(py, &format!("the watch of `{id}` belongs to the process that this one was forked from"), hint))
     }
 
     fn close(&self) {
@@ -140,8 +140,9 @@ impl Watch {
         if let Some((before, ticket)) = self.take_waiting() {
             if before.is_waiting(py, ticket)? {
                 *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some((before, ticket));
-                let message = format!("the watch of `{}` is awaited already", self.source.submission_id);
-                return Err(invalid(py, &message, Some("await one anext() after the other")));
+                let id = &self.source.submission_id;
+                let hint = Some("await one anext() after the other");
+                return Err(invalid(py, &format!("the watch of `{id}` is awaited already"), hint));
             }
             before.forget(ticket);
         }
