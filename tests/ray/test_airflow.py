@@ -39,7 +39,9 @@ def airflow(ray_home: RayHome, airflow_env: dict[str, str], request: pytest.Fixt
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "15",
     }
-    with AirflowHome(Path(__file__).with_name("dags"), env=env) as home:
+    # Another version of Airflow: AIRFREIGHT_AIRFLOW_VENV=.venvs/airflow-3.2.2 pytest tests/ray/test_airflow.py
+    venv = os.environ.get("AIRFREIGHT_AIRFLOW_VENV")
+    with AirflowHome(Path(__file__).with_name("dags"), env=env, venv=Path(venv).absolute() if venv else None) as home:
         yield home
         if request.session.testsfailed:
             home.keep = True

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import AsyncIterator, Iterable, Mapping
 
 log = logging.getLogger(__name__)
+
+#: How many questions a stopping triggerer has under way.
+_asking = 0
 
 #: The XCom that says how much of a job's log stands in the task's log.
 CURSOR_KEY = "ray_log_cursor"
@@ -143,33 +146,51 @@ async def mask(secrets: Iterable[str]) -> None:
 
 
 async def _ask(message: Any, seconds: float = _ANSWER_SECONDS) -> Any:
-    from airflow.sdk.execution_time import task_runner
+    from airfreight.ray import versions
 
-    comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
-    asend = getattr(comms, "asend", None)
-    if asend is None:
+    comms = versions.supervisor()
+    if comms is None:
         raise Silence
-    # Never cancelled: up to Airflow 3.2 the answer that nobody takes any more would be taken for the next one's.
-    request = asyncio.ensure_future(asend(message))
-    request.add_done_callback(_forget)
-    reader = getattr(comms, "_reader_task", None)
-    if reader is not None and reader.done():
-        # The triggerer is stopping: its supervisor still does what it is told, but nobody reads the answers here.
-        await asyncio.sleep(0)
-        request.cancel()
-        await asyncio.wait({request})
-        raise Silence
-    done, _ = await asyncio.wait({request}, timeout=seconds)
+    async with _answers(comms):
+        # Never cancelled: up to Airflow 3.2 the answer that nobody takes any more would be taken for the next one's.
+        request = asyncio.ensure_future(comms.asend(message))
+        request.add_done_callback(_forget)
+        done, _ = await asyncio.wait({request}, timeout=seconds)
     if not done:
         raise Silence
     try:
         answer = request.result()
-    except Exception as error:
+    except (Exception, asyncio.CancelledError) as error:
         log.debug("Airflow did not answer %s", type(message).__name__, exc_info=True)
         raise Silence from error
     if type(answer).__name__ == "ErrorResponse":
         raise Silence
     return answer
+
+
+@asynccontextmanager
+async def _answers(comms: Any) -> AsyncIterator[None]:
+    """
+    Somebody who reads the supervisor's answers.
+
+    From Airflow 3.3 on that is a task which ends before the triggers do when the triggerer stops. Then what they still
+    ask is carried out, but only as long as this process is there to be answered.
+    """
+    global _asking  # noqa: PLW0603 - one per process, as the connection to the supervisor is
+    reader = getattr(comms, "_reader_task", None)
+    if reader is None or (not reader.done() and not _asking):
+        yield
+        return
+    if reader.done():
+        await comms.start_reader()
+    _asking += 1
+    try:
+        yield
+    finally:
+        _asking -= 1
+        if not _asking:
+            comms._reader_task.cancel()  # noqa: SLF001 - the one that was started here
+            await asyncio.wait({comms._reader_task})  # noqa: SLF001
 
 
 def _forget(request: asyncio.Future[Any]) -> None:

@@ -59,6 +59,14 @@ def tells_kills() -> bool:
     return hasattr(BaseTrigger, "on_kill")
 
 
+def supervisor() -> Any:
+    """What a trigger can ask its supervisor through; ``None`` outside of a triggerer."""
+    from airflow.sdk.execution_time import task_runner
+
+    comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
+    return comms if hasattr(comms, "asend") else None
+
+
 def idle_request() -> Any:
     """A request of a trigger that asks nothing of its supervisor, on all versions: to keep nothing secret."""
     from airflow.sdk.execution_time.comms import MaskSecret
