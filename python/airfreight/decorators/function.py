@@ -94,7 +94,9 @@ class _RayDecoratedOperator(DecoratedOperator, SubmitRayJob):
         **kwargs: Any,
     ) -> None:
         if config is not None and not callable(config) and not isinstance(config, dict):
-            raise InvalidError(f"config of {python_callable.__name__} is neither a dict nor a function: {config!r:.80}")
+            raise InvalidError(
+                f"config of {python_callable.__name__} is neither a dict nor a function: {type(config).__qualname__}"
+            )
         # Said here rather than in the config, or by default.
         self._said = {_CONFIG[name] for name, value in kwargs.items() if name in _CONFIG and value is not None}
         super().__init__(
@@ -299,7 +301,9 @@ def _check_environment(name: str, environment: Mapping[str, Any]) -> None:
             )
     py_modules = environment.get("py_modules", ())
     if not isinstance(py_modules, list | tuple):
-        raise InvalidError(f"py_modules of the runtime environment of {name} is not a list: {py_modules!r:.80}")
+        raise InvalidError(
+            f"py_modules of the runtime environment of {name} is not a list: {type(py_modules).__qualname__}"
+        )
 
 
 def _roots(context: Context) -> list[Path]:

@@ -136,13 +136,12 @@ def main(name: str) -> None:
         # Ray asks for no buffering at all, which tears lines apart that several processes print.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True, write_through=False, errors="backslashreplace")
+    report.channel = os.dup(1)
     _faults()
     record = _run(name)
     _run_exit_functions()
     failed = "result" not in record
     report.say(record)
-    sys.stdout.flush()
-    sys.stderr.flush()
     # At home a task ends like this, too; and an interpreter's orderly end takes up to a second with Ray loaded.
     os._exit(1 if failed else 0)
 

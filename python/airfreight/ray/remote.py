@@ -149,7 +149,7 @@ def _frame(
     shown = _shown(file, number or 1, line)
     code = _stub(shown, name, number or 1, end_number, start, end)
     try:
-        exec(code, {"__name__": "airfreight.ray.remote", "__file__": shown})  # noqa: S102 - a division by zero
+        exec(code, {"__name__": "airfreight.ray.remote", "__file__": shown}, {})  # noqa: S102 - a division by zero
     except ZeroDivisionError as error:
         trace = error.__traceback__
         assert trace is not None

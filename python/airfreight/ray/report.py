@@ -39,6 +39,9 @@ _TEXT_LENGTH_MAX = 16 * 1024
 _CHAIN_MAX = 10
 _GROUP_MAX = 16
 
+#: Where the job's log is: the driver's own descriptor, since a function may do with its standard output what it likes.
+channel = 1
+
 # Files whose frames are nobody's business.
 _OWN = ("airfreight_driver.py", "airfreight_report.py")
 
@@ -198,7 +201,7 @@ def _write_chunks(pieces: list[Any], size: int, write: Callable[[bytes], Any]) -
 def _beside_the_log() -> str | None:
     """A new file in the directory of the job's log, where the dashboard finds it; old results go."""
     try:
-        log = os.readlink("/proc/self/fd/1")
+        log = os.readlink(f"/proc/self/fd/{channel}")
     except OSError:
         return None
     folder, name = os.path.split(log)
@@ -346,10 +349,11 @@ def say(record: Record) -> None:
         lines = _readable(record["error"])
     elif "refused" in record:
         lines = [record["refused"]["message"]]
-    for stream in (sys.stdout, sys.stderr):
+    streams: tuple[Any, ...] = (sys.stdout, sys.stderr)
+    for stream in streams:
         try:
             stream.flush()
-        except (OSError, ValueError):
+        except (AttributeError, OSError, ValueError):
             pass
     start = b"" if _at_line_start() else b"\n"
     text = "".join(MARK + "| " + part + "\n" for line in lines for part in line.split("\n"))
@@ -369,12 +373,12 @@ def _readable(error: Record) -> list[str]:
 
 def _emit(data: bytes) -> None:
     while data:
-        data = data[os.write(1, data) :]
+        data = data[os.write(channel, data) :]
 
 
 def _at_line_start() -> bool:
     try:
-        descriptor = os.open("/proc/self/fd/1", os.O_RDONLY)
+        descriptor = os.open(f"/proc/self/fd/{channel}", os.O_RDONLY)
     except OSError:
         return False
     try:

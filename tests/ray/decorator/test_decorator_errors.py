@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import ModuleType
 
 import pytest
-from driver_home import NONCE, DriverHome
+from driver_home import NONCE, DriverHome, interpreter
 
 from airfreight.errors import InvalidError
 from airfreight.ray.remote import RemoteError
@@ -194,8 +194,8 @@ def test_what_airflow_makes_of_an_exception_survives(home: DriverHome, dag_file:
 
     module = dag_file(
         """
-        from airflow.exceptions import AirflowFailException
-        from airflow.exceptions import AirflowSkipException as Skip
+        from airflow.sdk.exceptions import AirflowFailException
+        from airflow.sdk.exceptions import AirflowSkipException as Skip
         from airflow.sdk import task
 
         @task.ray
@@ -205,7 +205,8 @@ def test_what_airflow_makes_of_an_exception_survives(home: DriverHome, dag_file:
             raise AirflowFailException("never again")
         """
     )
-    home.env["PYTHONNOUSERSITE"] = "1"
+    if (python := interpreter("3.12")) is not None:
+        home.python = python
     skip = failure(lambda: home.call(module.f.function, True))
     assert isinstance(skip, versions.exceptions().AirflowSkipException)
     assert str(skip) == "nothing to do"
@@ -275,6 +276,26 @@ def test_what_a_function_prints_stays_apart(home: DriverHome, dag_file: Load) ->
     assert home.printed == ["one", "two", "three", "no end of line"]
 
 
+def test_a_function_may_do_what_it_likes_with_its_output(home: DriverHome, dag_file: Load) -> None:
+    module = dag_file(
+        """
+        import os
+        import sys
+        from airflow.sdk import task
+
+        @task.ray
+        def f():
+            os.dup2(os.open("/dev/null", os.O_WRONLY), 1)
+            sys.stdout.close()
+            sys.stdout = None
+            sys.stderr = open("/dev/full", "w")
+            sys.stderr.write("lost")
+            return 1
+        """
+    )
+    assert home.call(module.f.function) == 1
+
+
 def test_exit_functions_run_before_the_result_is_told(home: DriverHome, dag_file: Load) -> None:
     module = dag_file(
         """
@@ -310,8 +331,6 @@ def test_a_module_that_the_cluster_lacks_is_named_before_the_function_runs(home:
 
 
 def test_airflow_is_not_to_be_had_there(home: DriverHome, dag_file: Load, tmp_path: object) -> None:
-    from driver_home import interpreter
-
     python = interpreter("3.12")
     if python is None:
         pytest.skip("no other Python here")
