@@ -188,13 +188,15 @@ class SubmitRayJob(BaseOperator):
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:
         """Go on after the trigger has seen the end of the job."""
+        from airfreight.ray import waiting
+
         with versions.no_retry_in_vain():
             self.dashboard_url = self._dashboard_url(context)
             end = dict(event or {})
             self.job_id = str(end.get("job_id") or "")
             if self.job_id:
                 self.job_url = self.client.job_url(self.job_id)
-                self._copy_rest(end)
+                waiting.copy_rest(self.client, end, self.log, is_killed=lambda: self._killed)
             return self._conclude(context, end)
 
     def on_kill(self) -> None:
@@ -385,15 +387,6 @@ class SubmitRayJob(BaseOperator):
             ),
             method_name="execute_complete",
         )
-
-    def _copy_rest(self, end: Mapping[str, Any]) -> None:
-        """Copy what the trigger has left of the log, if it grew faster than a triggerer can take it."""
-        from airfreight.ray import waiting
-
-        if (cursor := end.get("cursor")) is not None and end.get("status") not in (waiting.GONE, waiting.EXCEPTION):
-            with self.client.watch(self.job_id, cursor=cursor) as watch:
-                until = None if "job" in end else time.monotonic() + waiting.FAREWELL_SECONDS
-                waiting.wait(self.client, watch, self.log, until=until, is_killed=lambda: self._killed)
 
     def _conclude(self, context: Context, end: Mapping[str, Any]) -> Any:
         """Say how the job ended, and return or raise what follows from it."""

@@ -81,6 +81,19 @@ def wait(
     raise Interrupted
 
 
+def copy_rest(
+    client: RayClient, end: Mapping[str, Any], log: Any, *, is_killed: Callable[[], bool] = lambda: False
+) -> None:
+    """Copy what the trigger has left of the log, if it grew faster than a triggerer can take it."""
+    cursor = end.get("cursor")
+    if cursor is None or end.get("status") in (GONE, EXCEPTION):
+        return
+    # A job whose time is over may not be over itself.
+    until = None if "job" in end else time.monotonic() + FAREWELL_SECONDS
+    with client.watch(str(end["job_id"]), cursor=cursor) as watch:
+        wait(client, watch, log, until=until, is_killed=is_killed)
+
+
 def tell(log: Any, submission_id: str, event: Mapping[str, Any]) -> None:
     """Say in the task's log what has happened, unless it is a line of the job's."""
     match event["event"]:

@@ -114,6 +114,7 @@ class RayJobSensor(BaseSensorOperator):
         status = str(end.get("status"))
         with versions.no_retry_in_vain():
             self.job_url = self.client.job_url(self.job_id)
+            waiting.copy_rest(self.client, end, self.log)
             if status == waiting.TIMEOUT and self.soft_fail:
                 raise versions.exceptions().AirflowSkipException(str(end.get("message")))
             if status in ("FAILED", "STOPPED"):
