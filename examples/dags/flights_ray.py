@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from xgboost import XGBRegressor
 
 SWEEP = [
-    {"max_depth": max_depth, "learning_rate": learning_rate} for max_depth in (4, 6, 8) for learning_rate in (0.1, 0.3)
+    {"max_depth": max_depth, "learning_rate": learning_rate} for max_depth in (5, 8) for learning_rate in (0.1, 0.3)
 ]
 
 
