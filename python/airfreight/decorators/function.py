@@ -185,9 +185,8 @@ class _RayDecoratedOperator(DecoratedOperator, SubmitRayJob):
         packages = [client.upload(driver_package()), *map(client.upload, parcel.packages())]
         submission = super()._submission(context, client)
         environment = submission.get("runtime_env") or {}
-        python = environment.get("py_executable") or '"$(command -v python || command -v python3)"'
         return submission | {
-            "entrypoint": f"exec {python} {parcel.entrypoint}",
+            "entrypoint": f"exec {_python(environment.get('py_executable'))} {parcel.entrypoint}",
             "runtime_env": environment | {"py_modules": [*packages, *environment.get("py_modules", ())]},
         }
 
@@ -283,6 +282,14 @@ class ray:  # noqa: N801 - as one writes it: `@ray.task`
     """``@ray.task``, as astronomer's provider has it."""
 
     task = staticmethod(ray_task)
+
+
+def _python(executable: str | None) -> str:
+    """The shell's words for the job's Python, for which a runtime environment may have a launcher such as `uv run`."""
+    if not executable:
+        return '"$(command -v python || command -v python3)"'
+    is_python = executable.split()[-1].rpartition("/")[2].startswith("python")
+    return executable if is_python else f"{executable} python"
 
 
 def _assets(values: Collection[Any]) -> list[Any]:

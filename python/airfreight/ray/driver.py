@@ -220,7 +220,7 @@ def _check(manifest: Record) -> None:
     for library, theirs in manifest["libraries"].items():
         # Importing it tells in any case, and will be done in any case.
         ours = report.version(library) or str(getattr(_import(library), "__version__", ""))
-        if theirs and ours and _generation(theirs) != _generation(ours):
+        if theirs and ours and report.generation(library, theirs) != report.generation(library, ours):
             raise report.Refused(
                 f"the function's arguments hold objects of {library} {theirs}, and the cluster has {library} {ours}",
                 f'install the same version on both sides, or for this task: runtime_env={{"pip": '
@@ -232,12 +232,6 @@ def _check(manifest: Record) -> None:
             f"{report.python()}",
             "its source can't be had where the task runs: define it in a file, or use the same Python on both sides",
         )
-
-
-def _generation(version: str) -> list[str]:
-    """The part of a version that changes when pickles do: the first number, the first two before 1.0."""
-    numbers = version.split("+", maxsplit=1)[0].split(".")
-    return numbers[:2] if numbers[0] == "0" else numbers[:1]
 
 
 def _lacking(library: str, version: str | None) -> report.Refused:

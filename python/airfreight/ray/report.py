@@ -34,6 +34,9 @@ _LOG_CHUNK_BYTES = 12 * 1024
 #: Where a buffer may begin, so that arrays over it are aligned.
 _ALIGNMENT = 64
 
+# Each of their releases is a major one, and reads what the others wrote; so with versions that are years.
+_STEADY = ("pyarrow",)
+
 _FRAMES_MAX = 120
 _TEXT_LENGTH_MAX = 16 * 1024
 _CHAIN_MAX = 10
@@ -242,6 +245,14 @@ def _versions(libraries: tuple[str, ...]) -> Record:
             if installed:
                 found[library] = installed
     return {"python": python(), "libraries": found}
+
+
+def generation(library: str, text: str) -> list[str]:
+    """The part of a version that changes when pickles do: the first number, the first two before 1.0."""
+    numbers = text.partition("+")[0].split(".")
+    if library in _STEADY or len(numbers[0]) == 4:
+        return []
+    return numbers[:2] if numbers[0] == "0" else numbers[:1]
 
 
 def python() -> str:

@@ -8,6 +8,7 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING
 
 from airfreight.errors import InvalidError
+from airfreight.ray.report import generation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -83,15 +84,9 @@ def check_result(python: str, libraries: Mapping[str, str], name: str) -> None:
                 "this worker doesn't have that library",
                 "install it here, too, or return plain data",
             ) from None
-        if ours and generation(ours) != generation(theirs):
+        if ours and generation(library, ours) != generation(library, theirs):
             raise InvalidError(
                 f"the result of {name} holds objects of {library} {theirs}, of the cluster's Python {python}, and "
                 f"this worker has {library} {ours}",
                 "install the same version on both sides, or return plain data",
             )
-
-
-def generation(text: str) -> list[str]:
-    """The part of a version that changes when pickles do: the first number, the first two before 1.0."""
-    numbers = text.partition("+")[0].split(".")
-    return numbers[:2] if numbers[0] == "0" else numbers[:1]

@@ -156,7 +156,13 @@ def make(n: int) -> object:
 
 @pytest.mark.parametrize(
     ("ours", "theirs", "fits"),
-    [("1.4.0", "1.9.1", True), ("1.4.0", "2.0.0", False), ("0.4.1", "0.4.9", True), ("0.4.1", "0.5.0", False)],
+    [
+        ("1.4.0", "1.9.1", True),
+        ("1.4.0", "2.0.0", False),
+        ("0.4.1", "0.4.9", True),
+        ("0.4.1", "0.5.0", False),
+        ("2025.1", "2026.2", True),
+    ],
 )
 def test_libraries_are_compared_both_ways(
     home: DriverHome, library: Callable[..., Path], ours: str, theirs: str, fits: bool
