@@ -36,7 +36,7 @@ def _crowd(found: dict[str, Any]) -> Iterator[Figure]:
     for label in (CROWD, *LOGS):
         one = crowds.get(label, {})
         name = label.partition(", ")[2]
-        cpu = one.get("cpu", {}).get("share")
+        cpu = one.get("processor_share")
         yield Figure(f"{name}: processor time of the triggerer", "% of a core", 5, True, _times(cpu, 100))
         lag = one.get("lag", {}).get("p99")
         yield Figure(f"{name}: lag of the event loop, p99", "ms", 50, True, _times(lag, 1e3))
@@ -80,7 +80,7 @@ def _cold(found: dict[str, Any]) -> Iterator[Figure]:
 def _logs(found: dict[str, Any]) -> Iterator[Figure]:
     medians, ways = found["median"], found["ways"]
     theirs = medians.get("Ray's tail_job_logs")
-    for name in ("watch, worker", "watch, trigger", "`airfreight ray logs`"):
+    for name in ("watch, worker", "watch, trigger", "watch, by the dashboard alone", "`airfreight ray logs`"):
         yield Figure(
             f"100 MB of log, {name}: times faster than Ray's client", TIMES, 3, False, _ratio(theirs, medians.get(name))
         )

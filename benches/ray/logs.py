@@ -11,6 +11,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
+from benches.ray.narrow import dashboard_alone
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -23,6 +25,11 @@ _CHUNK = 1 << 20
 
 def measure(rig: Rig, rounds: int) -> dict[str, Any]:
     """Seconds, peak memory and completeness, round by round; the job is over before anybody reads."""
+    with dashboard_alone(rig.ray.address) as narrow:
+        return _measure(rig, rounds, narrow)
+
+
+def _measure(rig: Rig, rounds: int, narrow: str) -> dict[str, Any]:
     job = f"log-{uuid4().hex[:8]}"
     count = MEGABYTES * 1_000_000 // LINE_BYTES
     rig.say("logs: writing one")
@@ -33,10 +40,11 @@ def measure(rig: Rig, rounds: int) -> dict[str, Any]:
     with (rig.ray.logs / f"job-driver-{job}.log").open("rb") as file:
         expected = hashlib.file_digest(file, "sha256").hexdigest()
     ways: dict[str, Callable[[], dict[str, Any]]] = {
-        "watch, worker": lambda: _process(rig, "airfreight", "watch", job),
-        "watch, trigger": lambda: _process(rig, "airfreight", "watch_in_loop", job),
+        "watch, worker": lambda: _process(rig, "airfreight", "watch", rig.ray.address, job),
+        "watch, trigger": lambda: _process(rig, "airfreight", "watch_in_loop", rig.ray.address, job),
+        "watch, by the dashboard alone": lambda: _process(rig, "airfreight", "watch", narrow, job),
         "`airfreight ray logs`": lambda: _command(rig, job),
-        "Ray's tail_job_logs": lambda: _process(rig, "ray", "tail", job),
+        "Ray's tail_job_logs": lambda: _process(rig, "ray", "tail", rig.ray.address, job),
     }
     found: dict[str, dict[str, list[Any]]] = {name: {} for name in ways}
     for number in range(rounds):
@@ -54,8 +62,8 @@ def measure(rig: Rig, rounds: int) -> dict[str, Any]:
     }
 
 
-def _process(rig: Rig, provider: str, way: str, job: str) -> dict[str, Any]:
-    with rig.program(provider, "logs_process", rig.ray.address, {"way": way, "job": job}) as program:
+def _process(rig: Rig, provider: str, way: str, address: str, job: str) -> dict[str, Any]:
+    with rig.program(provider, "logs_process", address, {"way": way, "job": job}) as program:
         program.report("ready")
         program.tell("go")
         answer = program.report("read")

@@ -54,30 +54,32 @@ the `end_time` that Ray tells; the task's end is its `end_date`. astro looks at 
 
 
 def _crowd(found: dict[str, Any]) -> str:
-    columns = ["", "processor, % of a core", "loop lag p50", "p99", "most", "requests per s", "s between lists"]
+    columns = ["", "processor, % of a core", "loop lag p50", "p99", "most", "at the start", "requests per s"]
+    columns += ["s between lists"]
     columns += ["connections", "end noticed: p50", "most", "submit meanwhile: p50", "most", "memory, MB"]
     rows = []
     for label, one in found["crowds"].items():
         if one.get("error"):
-            rows.append([label, "**fails**", *[""] * 10, one["error"]])
+            rows.append([label, "**fails**", *[""] * 11, one["error"]])
             continue
         lag, traffic, between = one["lag"], one["traffic"], one["traffic"]["seconds_between_lists"]
         notice, submit = one.get("notice", {}), one.get("submit", {})
         rows.append(
             [
-                label, f"{one['cpu']['share'] * 100:.2f}", *(shown(lag[key]) for key in ("p50", "p99", "max")),
-                f"{traffic['requests_per_second']:.1f}", f"{between:.1f}" if between else "no lists",
+                label, f"{one['processor_share'] * 100:.2f}", *(shown(lag[key]) for key in ("p50", "p99", "max")),
+                shown(one["start"]["lag"]["max"]), f"{traffic['requests_per_second']:.1f}",
+                f"{between:.1f}" if between else "no lists",
                 str(traffic["open_max"]), *(shown(notice.get(key)) for key in ("p50", "max")),
                 *(shown(submit.get(key)) for key in ("p50", "max")),
-                f"{one['cpu']['resident_bytes'] / MB:.0f}",
+                f"{one['resident_bytes'] / MB:.0f}",
             ]
         )  # fmt: skip
     text = """## One process that watches many jobs
 
 The triggers run in one event loop, as a triggerer runs them, against a server that answers as slowly as Ray's
 dashboard does (0.4 ms for each job of a list, 4 ms for any other call). *Loop lag*: how much later than wished a
-coroutine goes on. *Logs wanted*: every job writes a line each ten seconds. astro's triggers read no logs here: the
-server has no WebSockets."""
+coroutine goes on; *at the start*: the most while the triggers began. *Logs wanted*: every job writes a line each ten
+seconds. astro's triggers read no logs here: the server has no WebSockets."""
     return "\n\n".join([text, table(columns, rows)])
 
 
@@ -128,7 +130,9 @@ def _logs(found: dict[str, Any]) -> str:
         )  # fmt: skip
     text = f"""## {found["bytes"] / MB:.0f} MB of log
 
-The job is over; the dashboard has to send all of it. *Complete*: SHA-256 of what arrived is that of the file."""
+The job is over; the dashboard has to send all of it. *Complete*: SHA-256 of what arrived is that of the file.
+Ours reads from the agent of the job's node where it can; *by the dashboard alone* it can't, and a proxy in Python is in
+between."""
     columns = ["", "time", "MB/s", "processor time", "peak memory, MB", "of it for the log", "complete"]
     return "\n\n".join([text, table(columns, rows)])
 
@@ -168,7 +172,7 @@ def _panels(name: str, found: dict[str, Any]) -> list[tuple[str, str, dict[str, 
             return [("End of the Ray job to the end of its task", "s", found["median"])]
         case "crowd":
             crowds = {label: one for label, one in found["crowds"].items() if not one.get("error")}
-            cpu = {label: 100 * one["cpu"]["share"] for label, one in crowds.items()}
+            cpu = {label: 100 * one["processor_share"] for label, one in crowds.items()}
             lag = {label: 1e3 * one["lag"]["p99"] for label, one in crowds.items()}
             return [
                 ("Watching jobs: processor time", "% of a core", cpu),

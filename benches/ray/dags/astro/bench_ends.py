@@ -11,6 +11,7 @@ with DAG("bench_ends", schedule=None, catchup=False):
         task_id="poll_1_s",
         conn_id="ray_bench",
         entrypoint="sleep {{ dag_run.conf['poll_1_s'] }} # {{ run_id }} poll_1_s",
+        runtime_env={},
         poll_interval=1,
     )
 
@@ -19,4 +20,5 @@ with DAG("bench_ends_defaults", schedule=None, catchup=False):
         task_id="defaults",
         conn_id="ray_bench",
         entrypoint="sleep {{ dag_run.conf['defaults'] }} # {{ run_id }} defaults",
+        runtime_env={},
     )
