@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ray_home import RayHome
 
 #: What the tasks of `flights_ray` print on the cluster.
-_PRINTED = re.compile(r"^.* minutes off in September.*$")
+_PRINTED = re.compile(r"[\d.]+ minutes off: ")
 
 
 @dataclass

@@ -69,7 +69,8 @@ def flights_ray() -> None:
     @task.ray(num_cpus=1)
     def try_out(flights: pd.DataFrame, parameters: dict[str, Any]) -> dict[str, Any]:
         model = learn(flights, parameters, trees=150)
-        print(f"{parameters}: {model.best_score:.3f} minutes off in September, with {model.best_iteration + 1} trees")
+        depth, rate = parameters["max_depth"], parameters["learning_rate"]
+        print(f"{model.best_score:.3f} minutes off: depth {depth}, rate {rate}, {model.best_iteration + 1} trees")
         return {"parameters": parameters, "minutes": round(float(model.best_score), 3)}
 
     @task
@@ -79,7 +80,7 @@ def flights_ray() -> None:
     @task.ray(num_cpus=1)
     def train(training: pd.DataFrame, parameters: dict[str, Any]) -> XGBRegressor:
         model = learn(training, parameters, trees=400)
-        print(f"Trained on {len(training):,} flights: {model.best_score:.3f} minutes off in September")
+        print(f"{model.best_score:.3f} minutes off: {len(training):,} flights, {model.best_iteration + 1} trees")
         return model
 
     tables = task(multiple_outputs=True)(new_york.extract)()
