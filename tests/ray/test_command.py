@@ -28,7 +28,8 @@ import sys
 
 import helper
 
-print("\\x1b[32mhello\\x1b[0m", helper.NAME, os.environ["GREETED"], sorted(set(os.listdir()) - {'__pycache__'}), flush=True)
+files = sorted(set(os.listdir()) - {"__pycache__"})
+print("\\x1b[32mhello\\x1b[0m", helper.NAME, os.environ["GREETED"], files, flush=True)
 print("to standard error", file=sys.stderr)
 print("\\x1eairfreight not for people")
 print("no line end", end="")
@@ -126,8 +127,9 @@ class Terminal:
             assert time.monotonic() < deadline, self.shown
             try:
                 self.shown += os.read(self._master, 4096).decode()
-            except OSError:  # everybody has closed the terminal
-                assert words in self.shown, self.shown
+            except OSError:  # nobody has the terminal open: not yet, or not any more
+                assert words in self.shown or self.process.poll() is None, self.shown
+                time.sleep(0.01)
 
     def close(self) -> None:
         self.process.kill()
