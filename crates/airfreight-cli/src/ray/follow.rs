@@ -59,7 +59,7 @@ pub(super) async fn follow(
                         "\njob {id} still runs: Ctrl-C again stops it, Ctrl-\\ leaves it running"
                     )),
                     Wish::Stop if !stops => {
-                        progress(format_args!("stopping job {id}"));
+                        progress(format_args!("stopping job {id}; once more to leave it as it is"));
                         stops = true;
                         stopping = Box::pin(patient.stop_and_wait(id, STOP_LIMIT));
                     }
