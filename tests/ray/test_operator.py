@@ -327,6 +327,8 @@ def test_a_long_job_is_deferred_with_what_the_trigger_needs(server: FaultServer)
         "try_number": 1,
     }
     assert deferred.value.method_name == "execute_complete"
+    cursor = arguments["cursor"]
+    assert task.xcoms["ray_log_cursor"] == {"job": task.id, "try": 1, "cursor": cursor, "complete": True}
     json.dumps(arguments)
 
 

@@ -369,9 +369,13 @@ class SubmitRayJob(BaseOperator):
     def _defer(self, context: Context, *, cursor: str, session: str | None, deadline: float | None) -> NoReturn:
         from dataclasses import asdict
 
-        from airfreight.ray.supervisor import Waiting
+        from airfreight.ray.supervisor import CURSOR_KEY, Waiting, place
         from airfreight.triggers.ray import RayJobTrigger
 
+        waiting = Waiting.of(context["ti"])
+        if self.fetch_logs:
+            # The trigger looks for it; Airflow calls it an error if there is nothing.
+            context["ti"].xcom_push(key=CURSOR_KEY, value=place(waiting, self.job_id, cursor, complete=True))
         self.defer(
             trigger=RayJobTrigger(
                 job_id=self.job_id,
@@ -383,7 +387,7 @@ class SubmitRayJob(BaseOperator):
                 deadline=deadline,
                 on_kill=self.kill_action,
                 session=session,
-                attempt=asdict(Waiting.of(context["ti"])),
+                attempt=asdict(waiting),
             ),
             method_name="execute_complete",
         )

@@ -92,6 +92,11 @@ async def state(waiting: Waiting) -> str | None:
     return None if found is None else str(getattr(found, "value", found))
 
 
+def place(waiting: Waiting, job_id: str, cursor: str | None, *, complete: bool) -> dict[str, Any]:
+    """How far the log of an attempt's job has been copied, as the XCom has it."""
+    return {"job": job_id, "try": waiting.try_number, "cursor": cursor, "complete": complete}
+
+
 async def saved_cursor(waiting: Waiting, job_id: str) -> Mapping[str, Any] | None:
     """What :func:`save_cursor` has kept for this attempt and job."""
     from airflow.sdk.execution_time.comms import GetXCom
@@ -115,7 +120,7 @@ async def save_cursor(waiting: Waiting, job_id: str, cursor: str | None, *, comp
     """
     from airflow.sdk.execution_time.comms import SetXCom
 
-    value: dict[str, Any] = {"job": job_id, "try": waiting.try_number, "cursor": cursor, "complete": complete}
+    value = place(waiting, job_id, cursor, complete=complete)
     try:
         await _ask(SetXCom(key=CURSOR_KEY, value=value, **waiting.coordinates()))
     except Silence:
