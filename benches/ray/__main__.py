@@ -31,9 +31,9 @@ BENCHES: dict[str, tuple[Callable[[Rig, int], dict[str, Any]], int]] = {
     "imports": (weight.imports, 7),
     "crowd": (crowd.measure, 1),
     "logs": (logs.measure, 3),
-    "cold": (cold.measure, 7),
-    "memory": (weight.memory, 2),
-    "ends": (ends.measure, 4),
+    "cold": (cold.measure, 5),
+    "memory": (weight.memory, 1),
+    "ends": (ends.measure, 3),
 }
 
 
