@@ -268,7 +268,10 @@ async fn who_ends_the_command_ends_the_job_unless_it_is_to_be_left() {
         let waiting = Waiting::submit(&dashboard);
         waiting.signal(signal);
         let (code, error) = waiting.ends();
-        assert!(error.contains("stopping job x; once more to leave it as it is\n") && error.contains("job x was stopped"), "{error}");
+        assert!(
+            error.contains("stopping job x; once more to leave it as it is\n") && error.contains("job x was stopped"),
+            "{error}"
+        );
         assert_eq!(code, 143);
         assert_eq!(json(&dashboard, &["status", "x"])["status"], "STOPPED");
     }
