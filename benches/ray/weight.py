@@ -22,8 +22,7 @@ MODULES = {
     "airfreight": ["airfreight.operators.ray", "airfreight.decorators", "airfreight.sensors.ray"],
     "astro": ["ray_provider.operators", "ray_provider.decorators"],
 }
-DAG = "bench_memory"
-TASKS = {"airfreight": ["bash", "submit", "decorated"], "astro": ["bash", "submit"]}
+DAGS = ("bench_bash", "bench_memory")
 
 _PROGRAM = """
 import importlib, json, os, sys, time
@@ -75,8 +74,8 @@ def memory(rig: Rig, rounds: int) -> dict[str, Any]:
             rig.say(f"memory of tasks: round {number + 1} of {rounds}, {provider}")
             airflow = rig.airflow(provider)
             with _Sampler() as sampler:
-                run_id = airflow.run(DAG)
-            for task_id, pids in _processes(airflow, run_id, sampler).items():
+                runs = {dag_id: airflow.run(dag_id) for dag_id in DAGS}
+            for task_id, pids in _processes(airflow, runs, sampler).items():
                 series = found.setdefault(f"{provider}, {task_id}", {"resident": [], "private": []})
                 series["resident"].append(max(one[0] for one in pids))
                 series["private"].append(max(one[1] for one in pids))
@@ -87,13 +86,14 @@ def memory(rig: Rig, rounds: int) -> dict[str, Any]:
     }
 
 
-def _processes(airflow: AirflowHome, run_id: str, sampler: _Sampler) -> dict[str, list[tuple[int, int]]]:
+def _processes(airflow: AirflowHome, runs: dict[str, str], sampler: _Sampler) -> dict[str, list[tuple[int, int]]]:
     """A task that defers has more than one process."""
     found = {}
-    for instance in airflow.task_instances(DAG, run_id):
-        seen = [peak for (_, instance_id), peak in sampler.peaks.items() if instance_id == instance["id"]]
-        if seen:
-            found[instance["task_id"]] = seen
+    for dag_id, run_id in runs.items():
+        for instance in airflow.task_instances(dag_id, run_id):
+            seen = [peak for (_, instance_id), peak in sampler.peaks.items() if instance_id == instance["id"]]
+            if seen:
+                found[instance["task_id"]] = seen
     return found
 
 

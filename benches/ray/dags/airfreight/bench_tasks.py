@@ -5,13 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG, task
 
 from airfreight.operators.ray import SubmitRayJob
-
-SECONDS = 6
-
 
 started: list[float] = []
 
@@ -34,8 +30,7 @@ with DAG("bench_memory", schedule=None, catchup=False, max_active_tasks=1):
         time.sleep(6)
         return 42
 
-    BashOperator(task_id="bash", bash_command=f"sleep {SECONDS}")
-    SubmitRayJob(task_id="submit", conn_id="ray_bench", entrypoint=f"sleep {SECONDS}", deferrable=False)
+    SubmitRayJob(task_id="submit", conn_id="ray_bench", entrypoint="sleep 6", deferrable=False)
     decorated()
 
 with DAG("bench_cold", schedule=None, catchup=False):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG
 
 from ray_provider.operators import SubmitRayJob
 
 with DAG("bench_memory", schedule=None, catchup=False, max_active_tasks=1):
-    BashOperator(task_id="bash", bash_command="sleep 6")
     SubmitRayJob(task_id="submit", conn_id="ray_bench", entrypoint="sleep 6", runtime_env={}, poll_interval=1)
