@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(900)
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
+#: Where the curve of `trend` leads; the cluster computes it with the NumPy that the tests have.
+TREND = -363.215737
 #: Those that make clusters on Kubernetes, which this release can't.
 WAITING_FOR_CLUSTERS = {"own_cluster", "job_with_own_cluster", "setup_teardown"}
 
@@ -40,6 +42,12 @@ def test_a_task_runs_on_a_cluster_that_is_there(examples_airflow: AirflowHome) -
     assert examples_airflow.xcom("existing_cluster", run_id, "mean_of_squares") == pytest.approx(14 / 3)
     assert examples_airflow.xcom("existing_cluster", run_id, "check") is True
     assert "The mean of 3 squares is 4.67" in log(examples_airflow, "existing_cluster", run_id, "mean_of_squares")
+
+
+def test_a_curve_comes_back(examples_airflow: AirflowHome) -> None:
+    run_id = examples_airflow.run("trend")
+    assert examples_airflow.xcom("trend", run_id, "predict") == pytest.approx(TREND)
+    assert "Fitting 1000000 values" in log(examples_airflow, "trend", run_id, "fit")
 
 
 def test_a_script_runs_as_a_job(examples_airflow: AirflowHome, ray_home: RayHome) -> None:
