@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 #: What is measured, in this order, and how many rounds it takes unless it is told.
 BENCHES: dict[str, tuple[Callable[[Rig, int], dict[str, Any]], int]] = {
-    "imports": (weight.imports, 7),
+    "imports": (weight.imports, 5),
     "crowd": (crowd.measure, 1),
     "logs": (logs.measure, 3),
     "cold": (cold.measure, 5),

@@ -22,6 +22,8 @@ SECONDS = 20.0
 ENDING = 20
 NOTICE_SECONDS = 15.0
 JOBS = 1000
+#: What each job writes whose log is wanted.
+LINES_PER_SECOND = 0.1
 
 
 @dataclass(frozen=True)
@@ -33,15 +35,19 @@ class Crowd:
     :param count: how many, each for a running job.
     :param logs: whether they want the jobs' logs, in each of which a line is written every ten seconds.
     :param poll_seconds: how often astro's look at their job.
+    :param lines_per_second: without any trigger, so many lines are logged.
     """
 
     provider: str
     count: int
     logs: bool = False
     poll_seconds: float = 0
+    lines_per_second: float = 0
 
     @property
     def label(self) -> str:
+        if not self.count:
+            return f"no triggers, {self.lines_per_second:g} lines logged a second"
         logs = ", logs wanted" if self.logs else ""
         poll = f", poll {self.poll_seconds:g} s" if self.poll_seconds else ""
         return f"{self.provider}, {self.count} jobs{logs}{poll}"
@@ -49,6 +55,7 @@ class Crowd:
 
 #: The fault server has no WebSockets, by which astro's trigger reads logs; without logs it has less to do.
 CROWDS = (
+    Crowd("airfreight", 0, lines_per_second=JOBS * LINES_PER_SECOND),
     Crowd("airfreight", JOBS),
     Crowd("airfreight", JOBS, logs=True),
     Crowd("airfreight", 50),
@@ -76,7 +83,7 @@ def _one(rig: Rig, crowd: Crowd) -> dict[str, Any]:
     with rig.fault_server() as server:
         script: dict[str, Any] = {"states": [[0, "RUNNING"]], "record_bytes": RECORD_BYTES}
         if crowd.logs:
-            script |= {"log_lines_per_second": 0.1, "log_line_bytes": 100}
+            script |= {"log_lines_per_second": LINES_PER_SECOND, "log_line_bytes": 100}
         server.control("POST", "/jobs", {"count": crowd.count, "prefix": "crowd-", "script": script})
         arguments = asdict(crowd) | {"prefix": "crowd-"}
         with rig.program(crowd.provider, "crowd_process", server.address, arguments) as program:
@@ -87,7 +94,7 @@ def _one(rig: Rig, crowd: Crowd) -> dict[str, Any]:
                 program.tell("submit 100")
                 found["submit"] = _summary(program.report("submit")["seconds"])
                 found["traffic"]["open_max"] = server.control("GET", "/requests")["open_max"]
-            if not crowd.logs and crowd.poll_seconds < NOTICE_SECONDS:
+            if crowd.count and not crowd.logs and crowd.poll_seconds < NOTICE_SECONDS:
                 found["notice"] = _notice(server, program, crowd)
             return found
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 MB = 1_000_000
 CROWD = "airfreight, 1000 jobs"
 LOGS = "airfreight, 1000 jobs, logs wanted"
+LINES = "no triggers, 100 lines logged a second"
 
 
 def compute(benches: dict[str, Any]) -> list[Figure]:
@@ -35,14 +36,18 @@ def _crowd(found: dict[str, Any]) -> Iterator[Figure]:
     for label in (CROWD, LOGS):
         one = crowds.get(label, {})
         name = label.partition(", ")[2]
-        cpu = one.get("processor_share")
-        yield Figure(f"{name}: processor time of the triggerer", "% of a core", 5, True, _times(cpu, 100))
+        cpu, beyond = one.get("processor_share"), ""
+        if label == LOGS:
+            # Airflow's logger takes as long for a line wherever it comes from.
+            cpu = _minus(cpu, crowds.get(LINES, {}).get("processor_share"))
+            beyond = ", beyond logging the 100 lines a second"
+        yield Figure(f"{name}: processor time of the triggerer{beyond}", "% of a core", 5, True, _times(cpu, 100))
         lag = one.get("lag", {}).get("p99")
         yield Figure(f"{name}: lag of the event loop, p99", "ms", 50, True, _times(lag, 1e3))
         # An end among so many may be noticed 5 s late; who asks more often asks in vain.
         lists = one.get("traffic", {})
         per_interval = None if not lists else 5 / (lists["seconds_between_lists"] or 5)
-        yield Figure(f"{name}: lists in 5 s", "", 2, True, per_interval)
+        yield Figure(f"{name}: lists in the 5 s within which an end is to be noticed", "", 2, True, per_interval)
         yield Figure(f"{name}: connections at a time", "", 8, True, one.get("traffic", {}).get("open_max"))
     submit = crowds.get(LOGS, {}).get("submit", {})
     for key, text in (("p50", "median"), ("p99", "p99")):

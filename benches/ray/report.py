@@ -79,7 +79,8 @@ def _crowd(found: dict[str, Any]) -> str:
 The triggers run in one event loop, as a triggerer runs them, against a server that answers as slowly as Ray's
 dashboard does (0.4 ms for each job of a list, 4 ms for any other call). *Loop lag*: how much later than wished a
 coroutine goes on; *at the start*: the most while the triggers began. *Logs wanted*: every job writes a line each ten
-seconds. astro's triggers read no logs here: the server has no WebSockets."""
+seconds; what Airflow's logger takes for as many lines stands in the row without triggers. The coroutine costs 0.3 % of
+a core itself. astro's triggers read no logs here: the server has no WebSockets."""
     return "\n\n".join([text, table(columns, rows)])
 
 
