@@ -39,7 +39,7 @@ def airflow(ray_home: RayHome, airflow_env: dict[str, str], request: pytest.Fixt
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "15",
     }
-    # Another version of Airflow: AIRFREIGHT_AIRFLOW_VENV=.venvs/airflow-3.2.2 pytest tests/ray/test_airflow.py
+    # Another version of Airflow: AIRFREIGHT_AIRFLOW_VENV=.venvs/airflow-3.2.2 pytest tests/ray/test_ray_airflow.py
     venv = os.environ.get("AIRFREIGHT_AIRFLOW_VENV")
     with AirflowHome(Path(__file__).with_name("dags"), env=env, venv=Path(venv).absolute() if venv else None) as home:
         yield home

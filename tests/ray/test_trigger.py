@@ -2,7 +2,7 @@
 Goal: what the trigger does with its job, its log and its end.
 
 Method: the trigger on an event loop of its own, a fault server instead of Ray; Airflow's side of it is in
-``test_airflow.py``.
+``test_ray_airflow.py``.
 """
 
 from __future__ import annotations
