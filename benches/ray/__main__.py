@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 #: What is measured, in this order, and how many rounds it takes unless it is told.
 BENCHES: dict[str, tuple[Callable[[Rig, int], dict[str, Any]], int]] = {
-    "imports": (weight.imports, 5),
+    "imports": (weight.imports, 4),
     "crowd": (crowd.measure, 1),
     "logs": (logs.measure, 3),
-    "cold": (cold.measure, 5),
+    "cold": (cold.measure, 4),
     "memory": (weight.memory, 1),
     "ends": (ends.measure, 3),
 }

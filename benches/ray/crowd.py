@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from ray_home.fault_server import FaultServer
 
 #: So long everything has had its first answer, and the watcher has its rhythm.
-SETTLE_SECONDS = 8.0
+SETTLE_SECONDS = 6.0
 #: How long its cost is measured, unless astro's triggers sleep for longer.
-SECONDS = 20.0
+SECONDS = 16.0
 #: So many jobs end then, one after the other, so that none is noticed with another one.
 ENDING = 20
 NOTICE_SECONDS = 15.0
