@@ -239,7 +239,8 @@ class RayHome:
         ]
         self._guardian = subprocess.Popen(
             [sys.executable, "-ISE", guardian.__file__, str(self._log), *command],
-            env=self.env | {name: str(self.ports[name]) for name in METRIC_PORTS},
+            # What Ray's processes leave lying when they are killed goes with the folder.
+            env=self.env | {"TMPDIR": str(self.folder)} | {name: str(self.ports[name]) for name in METRIC_PORTS},
             cwd=self.folder,
             stdin=subprocess.PIPE,
             start_new_session=True,
