@@ -1,5 +1,5 @@
-//! Goal: what the fake dashboard is trusted for also holds of a real Ray. Method: `tests/ray/test_client.py` runs this with
-//! `AIRFREIGHT_TEST_RAY` set to the dashboard of a cluster of one node on this machine.
+//! Goal: what the fake dashboard is trusted for also holds of a real Ray. Method: `tests/ray/test_real_client.py` runs
+//! this with `AIRFREIGHT_TEST_RAY` set to the dashboard of a cluster of one node on this machine.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
 
@@ -31,7 +31,7 @@ fn object(value: Value) -> Map<String, Value> {
 }
 
 #[tokio::test]
-#[ignore = "needs a Ray (tests/ray/test_client.py starts one)"]
+#[ignore = "needs a Ray (tests/ray/test_real_client.py starts one)"]
 async fn a_job_runs_and_its_log_is_the_same_on_every_way() {
     let client = client();
     let cluster = client.cluster().await.unwrap();
@@ -68,7 +68,7 @@ async fn a_job_runs_and_its_log_is_the_same_on_every_way() {
 }
 
 #[tokio::test]
-#[ignore = "needs a Ray (tests/ray/test_client.py starts one)"]
+#[ignore = "needs a Ray (tests/ray/test_real_client.py starts one)"]
 async fn an_id_is_taken_once() {
     let client = client();
     let first = client.submit(Submission::new("true")).await.unwrap().submission_id;
@@ -78,7 +78,7 @@ async fn an_id_is_taken_once() {
 }
 
 #[tokio::test]
-#[ignore = "needs a Ray (tests/ray/test_client.py starts one)"]
+#[ignore = "needs a Ray (tests/ray/test_real_client.py starts one)"]
 async fn jobs_are_stopped_as_far_as_ray_can() {
     let client = client();
     let running = client.submit(Submission::new("sleep 1000")).await.unwrap().submission_id;
@@ -96,7 +96,7 @@ async fn jobs_are_stopped_as_far_as_ray_can() {
 }
 
 #[tokio::test]
-#[ignore = "needs a Ray (tests/ray/test_client.py starts one)"]
+#[ignore = "needs a Ray (tests/ray/test_real_client.py starts one)"]
 async fn packages_arrive_as_they_were() {
     let client = client();
     let folder = tempfile::tempdir().unwrap();
@@ -131,7 +131,7 @@ async fn packages_arrive_as_they_were() {
 }
 
 #[tokio::test]
-#[ignore = "needs a Ray (tests/ray/test_client.py starts one)"]
+#[ignore = "needs a Ray (tests/ray/test_real_client.py starts one)"]
 async fn failures_carry_what_ray_says() {
     let client = client();
     let id = client.submit(Submission::new("echo to the log; exit 3")).await.unwrap().submission_id;
