@@ -87,6 +87,7 @@ test-rust: ## the Rust tests
 	fi
 
 test-python: $(STAMPS)/installed .venvs/ray/.installed ## the Python tests; PYTEST="-k name" passes options on
+	@$(STEP) "fault server" cargo build --locked --package airfreight-testkit --bin dashboard
 	@$(BIN)/pytest $(PYTEST)
 
 layers: ## what each crate may depend on

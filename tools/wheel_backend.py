@@ -71,21 +71,17 @@ prepare_metadata_for_build_editable = prepare_metadata_for_build_wheel
 
 def _build(module: Path) -> None:
     shutil.rmtree(DATA, ignore_errors=True)
-    _cargo("airfreight-cli", "release")
-    _place(TARGET / "release" / "airfreight", DATA / "scripts" / "airfreight")
-    # As maturin builds the other one: for any Python, so without libpython.
-    _cargo("airfreight-remote", "extension", PYO3_BUILD_EXTENSION_MODULE="1", PYO3_PYTHON=sys.executable)
-    library = "lib_remote.dylib" if sys.platform == "darwin" else "lib_remote.so"
-    _place(TARGET / "extension" / library, module)
-
-
-def _cargo(package: str, profile: str, **environment: str) -> None:
     subprocess.run(
-        ["cargo", "build", "--profile", profile, "--locked", "--package", package, "--target-dir", TARGET],
+        ["cargo", "build", "--release", "--locked", "--target-dir", TARGET]
+        + ["--package", "airfreight-cli", "--package", "airfreight-remote"],
         cwd=ROOT,
-        env={**os.environ, **environment},
+        # As maturin builds the other one: for any Python, so without libpython.
+        env={**os.environ, "PYO3_BUILD_EXTENSION_MODULE": "1", "PYO3_PYTHON": sys.executable},
         check=True,
     )
+    _place(TARGET / "release" / "airfreight", DATA / "scripts" / "airfreight")
+    library = "lib_remote.dylib" if sys.platform == "darwin" else "lib_remote.so"
+    _place(TARGET / "release" / library, module)
 
 
 def _place(built: Path, target: Path) -> None:

@@ -7,6 +7,7 @@ import signal
 import sys
 from typing import Any
 
+import ray
 from ray import serve
 from starlette.requests import Request
 
@@ -38,9 +39,11 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--port", type=int, default=8000)
 arguments = parser.parse_args()
 
+ray.init()
+# Before anything answers, or a stop in that moment would leave Serve behind; after `init`, which sets a handler, too.
+signal.signal(signal.SIGTERM, stop)
 serve.start(http_options={"host": "0.0.0.0", "port": arguments.port})
 serve.run(Iris.bind(), name="iris", route_prefix="/iris")
 print(f"The model answers on port {arguments.port}", flush=True)
-signal.signal(signal.SIGTERM, stop)
 while True:
     signal.pause()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
@@ -116,11 +117,15 @@ def test_a_model_goes_on_answering_after_its_run(examples_airflow: AirflowHome, 
         assert json.load(answer) == {"kind": "virginica"}
     ray_home.request("POST", f"/api/jobs/{job['submission_id']}/stop")
     ray_home.wait_for_job(job["submission_id"], ("STOPPED",))
-    while True:  # until Serve's own actors are gone, too
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:  # until Serve's own actors are gone, too
         try:
             opener.open(flower, timeout=30).close()
-        except (URLError, ConnectionError):
+        except (URLError, ConnectionError, TimeoutError):
             break
+        time.sleep(0.5)
+    else:
+        pytest.fail("Serve still answers two minutes after its job was stopped")
 
 
 @pytest.mark.parametrize("step", ["notebook", "tumours"])
