@@ -39,6 +39,8 @@ TARGET = ROOT / "target"
 DATA = TARGET / "wheel-data"
 MODULE = Path("airfreight", "_remote.abi3.so")
 
+_BUILD = ("cargo", "build", "--release", "--locked", "--package", "airfreight-cli", "--package", "airfreight-remote")
+
 
 def build_wheel(
     wheel_directory: str, config_settings: dict[str, Any] | None = None, metadata_directory: str | None = None
@@ -72,8 +74,7 @@ prepare_metadata_for_build_editable = prepare_metadata_for_build_wheel
 def _build(module: Path) -> None:
     shutil.rmtree(DATA, ignore_errors=True)
     subprocess.run(
-        ["cargo", "build", "--release", "--locked", "--target-dir", TARGET]
-        + ["--package", "airfreight-cli", "--package", "airfreight-remote"],
+        [*_BUILD, "--target-dir", TARGET],
         cwd=ROOT,
         # As maturin builds the other one: for any Python, so without libpython.
         env={**os.environ, "PYO3_BUILD_EXTENSION_MODULE": "1", "PYO3_PYTHON": sys.executable},
