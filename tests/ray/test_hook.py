@@ -7,9 +7,8 @@ Method: a fault server instead of Ray.
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from airflow.sdk.exceptions import AirflowRuntimeError
@@ -22,59 +21,41 @@ from airfreight.ray.form import FIELDS
 from ray_home.fault_server import FaultServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
 SECRET = "s3cr3t-of-nobody"
-
-
-@pytest.fixture(scope="module")
-def shared_server() -> Iterator[FaultServer]:
-    with FaultServer.start() as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared_server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> FaultServer:
-    shared_server.control("POST", "/session")
-    shared_server.control("DELETE", "")
-    connect(monkeypatch, {"address": shared_server.address})
-    return shared_server
-
-
-def connect(monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any], **fields: Any) -> None:
-    monkeypatch.setenv("AIRFLOW_CONN_RAY_DEFAULT", json.dumps({"conn_type": "ray", "extra": extra, **fields}))
 
 
 def test_the_test_button_asks_the_cluster(server: FaultServer) -> None:
     assert RayHook().test_connection() == (True, f"Ray 2.60.0 on Python 3.11.7 answers at {server.address}")
 
 
-def test_the_test_button_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    connect(monkeypatch, {"address": "http://127.0.0.1:1", "patience": 0.1})
+def test_the_test_button_says_what_is_wrong(connect: Callable[..., None]) -> None:
+    connect({"address": "http://127.0.0.1:1", "patience": 0.1})
     works, why = RayHook().test_connection()
     assert not works
     assert "http://127.0.0.1:1" in why
-    connect(monkeypatch, {})
+    connect({})
     works, why = RayHook().test_connection()
     assert not works
     assert "connection `ray_default` doesn't say where Ray is" in why
 
 
-def test_the_test_button_needs_the_right_token(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_test_button_needs_the_right_token(connect: Callable[..., None]) -> None:
     with FaultServer.start("--token", SECRET) as guarded:
-        connect(monkeypatch, {"address": guarded.address}, password=SECRET)
+        connect({"address": guarded.address}, password=SECRET)
         assert RayHook().test_connection()[0]
-        connect(monkeypatch, {"address": guarded.address}, password="wrong-and-secret")
+        connect({"address": guarded.address}, password="wrong-and-secret")
         works, why = RayHook().test_connection()
     assert not works
     assert "wrong-and-secret" not in why
 
 
-def test_secrets_are_masked(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_are_masked(server: FaultServer, monkeypatch: pytest.MonkeyPatch, connect: Callable[..., None]) -> None:
     masked: list[str] = []
     monkeypatch.setattr(versions, "mask_secret", masked.append)
     extra = {"address": server.address, "headers": {"X-Key": f"Bearer {SECRET}"}, "cookies": f'{{"a": "{SECRET}2"}}'}
-    connect(monkeypatch, extra, password=f"{SECRET}3")
+    connect(extra, password=f"{SECRET}3")
     assert RayHook().address == server.address
     assert {SECRET, f"{SECRET}2", f"{SECRET}3"} <= set(masked)
 

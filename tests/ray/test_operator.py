@@ -25,30 +25,11 @@ from airfreight.sensors.ray import RayJobSensor
 from ray_home.fault_server import FaultServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
     from airfreight._remote import RayClient
 
 RUNS_ON = [[0, "PENDING"], [20, "RUNNING"]]
-
-
-@pytest.fixture(scope="module")
-def shared_server() -> Iterator[FaultServer]:
-    with FaultServer.start() as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared_server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> FaultServer:
-    shared_server.control("POST", "/session")
-    shared_server.control("DELETE", "")
-    shared_server.control("POST", "/script", {})
-    connect(monkeypatch, {"address": shared_server.address, "patience": 5})
-    return shared_server
-
-
-def connect(monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any], **fields: Any) -> None:
-    monkeypatch.setenv("AIRFLOW_CONN_RAY_DEFAULT", json.dumps({"conn_type": "ray", "extra": extra, **fields}))
 
 
 class Task:
@@ -163,9 +144,8 @@ def test_what_is_not_asked_for_is_not_sent(server: FaultServer) -> None:
     assert set(server.submitted(task.id)) == {"entrypoint", "submission_id", "metadata"}
 
 
-def test_the_connection_has_defaults(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_connection_has_defaults(server: FaultServer, connect: Callable[..., None]) -> None:
     connect(
-        monkeypatch,
         {
             "address": server.address,
             "num_cpus": 4,
@@ -359,8 +339,8 @@ def test_events_of_astronomers_trigger_are_understood(server: FaultServer) -> No
     assert SubmitRayJob(task_id="train", entrypoint="x").execute_complete(Task().context, event) == "raysubmit_x"
 
 
-def test_the_dashboard_may_come_from_an_xcom(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    connect(monkeypatch, {"address": "http://127.0.0.1:1"})
+def test_the_dashboard_may_come_from_an_xcom(server: FaultServer, connect: Callable[..., None]) -> None:
+    connect({"address": "http://127.0.0.1:1"})
     task = Task()
     task.xcoms["setup", "dashboard"] = server.address
     task.xcoms["train", "mine"] = server.address
@@ -370,19 +350,19 @@ def test_the_dashboard_may_come_from_an_xcom(server: FaultServer, monkeypatch: p
         task.run(xcom_task_key="setup.other")
 
 
-def test_who_is_not_let_in_does_not_retry(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_is_not_let_in_does_not_retry(server: FaultServer, connect: Callable[..., None]) -> None:
     with FaultServer.start("--token", "the-right-token") as guarded:
-        connect(monkeypatch, {"address": guarded.address}, password="the-wrong-token")
+        connect({"address": guarded.address}, password="the-wrong-token")
         with pytest.raises(AirflowFailException) as raised:
             Task().run()
         assert "the-wrong-token" not in str(raised.value)
-        connect(monkeypatch, {"address": guarded.address}, password="the-right-token")
+        connect({"address": guarded.address}, password="the-right-token")
         task = Task()
         assert task.run() == task.id
 
 
-def test_a_silent_cluster_can_be_retried(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    connect(monkeypatch, {"address": "http://127.0.0.1:1", "patience": 0.2})
+def test_a_silent_cluster_can_be_retried(server: FaultServer, connect: Callable[..., None]) -> None:
+    connect({"address": "http://127.0.0.1:1", "patience": 0.2})
     with pytest.raises(UnavailableError):
         Task().run()
 

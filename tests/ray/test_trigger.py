@@ -24,26 +24,11 @@ from airfreight.triggers.ray import RayJobTrigger
 from ray_home.fault_server import FaultServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 RUNS_ON = [[0, "RUNNING"]]
 ENDS = [[0, "RUNNING"], [300, "SUCCEEDED"]]
 LOGGER = "airfreight.triggers.ray.RayJobTrigger"
-
-
-@pytest.fixture(scope="module")
-def shared_server() -> Iterator[FaultServer]:
-    with FaultServer.start() as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared_server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> FaultServer:
-    shared_server.control("POST", "/session")
-    shared_server.control("DELETE", "")
-    extra = {"address": shared_server.address, "patience": 2}
-    monkeypatch.setenv("AIRFLOW_CONN_RAY_DEFAULT", json.dumps({"conn_type": "ray", "extra": extra}))
-    return shared_server
 
 
 class Airflow:
