@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 SECTION = "airfreight"
 
+#: How a function may run on Ray: by a runner that waits for it, as a job of its own, or as the cluster allows.
+RAY_MODES = ("auto", "warm", "cold")
+
 KIB = 1024
 MIB = 1024 * KIB
 
@@ -126,6 +129,17 @@ def _mapping(text: str) -> str:
     if text not in ("private", "readonly"):
         raise _RefusedError
     return text
+
+
+def _ray_mode(text: str) -> str:
+    mode = text.strip().lower()
+    if mode not in RAY_MODES:
+        raise _RefusedError
+    return mode
+
+
+def _hours_or_none(text: str) -> float:
+    return 0.0 if text.strip() in ("0", "0.0") else _hours(text)
 
 
 def _name(text: str) -> str:
@@ -292,6 +306,38 @@ SETTINGS: tuple[Setting, ...] = (
         default_text="made from [api] base_url",
     ),
     Setting(
+        "ray_mode",
+        _ray_mode,
+        "auto, warm or cold",
+        "How `@task.ray` runs functions where neither task nor connection says: 'warm' by a runner that waits in the "
+        "cluster, within milliseconds; 'cold' as a Ray job each; 'auto' warm where a runner can start and the task "
+        "needs nothing that only a job has, else cold. The task's log says which and why.",
+        "auto",
+        default="cold",
+    ),
+    Setting(
+        "ray_retention_hours",
+        _hours_or_none,
+        "a number of hours, or 0",
+        "How long what the tasks of a DAG run have left in a Ray cluster stays there after the run has succeeded. With "
+        "0 the run's last task frees it, or the next task of this Airflow on that cluster. What a failed run has left "
+        "stays for ray_ttl_hours, so that its tasks can be cleared one by one.",
+        "2",
+        default="0",
+        type="float",
+    ),
+    Setting(
+        "ray_ttl_hours",
+        _hours,
+        _HOURS,
+        "What the tasks of a DAG run have left in a Ray cluster goes so long after its last use, even if no Airflow "
+        "asks for it any more. A task that pulls it afterwards fails and says which task to clear, unless there is a "
+        "checkpoint.",
+        "72",
+        default="24",
+        type="float",
+    ),
+    Setting(
         "api_url",
         _url,
         "an http:// or https:// URL without a user or password",
@@ -337,6 +383,9 @@ class Settings:
     secret_key: tuple[bytes, ...] | None
     shared_store: bool
     deployment: str | None
+    ray_mode: str
+    ray_retention_hours: float
+    ray_ttl_hours: float
     api_url: str | None
     api_token: str | None
     retention_hours: float

@@ -34,8 +34,13 @@ PATIENCE = 300.0
 
 TIMEOUT = 30.0
 
+#: Seconds after which a runner without work ends.
+RUNNER_IDLE_SECONDS = 900.0
+
 #: What a connection may say for all of its tasks.
 _DEFAULTS = ("num_cpus", "num_gpus", "memory", "resources", "runtime_env")
+
+_PORT_MAX = 65535
 
 _TRUE = {"true", "1", "yes", "on"}
 _FALSE = {"false", "0", "no", "off"}
@@ -49,6 +54,9 @@ class RayConnection:
     :param defaults: what its tasks ask for unless they say otherwise: ``num_cpus``, ``num_gpus``, ``memory``,
         ``resources``, ``runtime_env``.
     :param allow_pickle: whether functions' values may go there and come back as pickles.
+    :param mode: how functions run there unless a task says otherwise; ``None``: as the settings say.
+    :param runner_port: the port on which a runner listens; 0 for any.
+    :param runner_idle_seconds: a runner ends after so long without work; 0 for never.
     :param kubernetes: the fields that only creating clusters needs.
     """
 
@@ -67,6 +75,9 @@ class RayConnection:
     patience: float = PATIENCE
     defaults: dict[str, Any] = field(default_factory=dict, repr=False)
     allow_pickle: bool = True
+    mode: str | None = None
+    runner_port: int = 0
+    runner_idle_seconds: float = RUNNER_IDLE_SECONDS
     kubernetes: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def client(self, address: str | None = None) -> RayClient:
@@ -154,6 +165,9 @@ def read(connection: Any, conn_id: str, environ: Mapping[str, str] = os.environ)
         patience=extra.number("patience", PATIENCE),
         defaults=extra.defaults(),
         allow_pickle=extra.boolean("allow_pickle", default=True),
+        mode=extra.mode(),
+        runner_port=extra.port("runner_port"),
+        runner_idle_seconds=extra.number("runner_idle_seconds", RUNNER_IDLE_SECONDS, zero=True),
         kubernetes=kubernetes,
     )
 
@@ -233,15 +247,30 @@ class _Extra:
             return value.strip() or None if value else None
         raise self._refuse(name, "a text")
 
-    def number(self, name: str, default: float) -> float:
+    def number(self, name: str, default: float, *, zero: bool = False) -> float:
         value = self.get(name)
         if value is None:
             return default
         with suppress(TypeError, ValueError):
             number = float(value)
-            if number > 0:
+            if number > 0 or (zero and number == 0):
                 return number
-        raise self._refuse(name, "a number of seconds above 0")
+        raise self._refuse(name, "a number of seconds" if zero else "a number of seconds above 0")
+
+    def port(self, name: str) -> int:
+        value = self.get(name)
+        with suppress(TypeError, ValueError):
+            if 0 <= (number := int(value or 0)) <= _PORT_MAX:
+                return number
+        raise self._refuse(name, "a port, or 0 for any")
+
+    def mode(self) -> str | None:
+        from airfreight.settings import RAY_MODES
+
+        value = self.text("mode")
+        if value is None or value.lower() in RAY_MODES:
+            return value.lower() if value else None
+        raise self._refuse("mode", "auto, warm or cold")
 
     def boolean(self, name: str, *, default: bool) -> bool:
         value = self.get(name)
