@@ -12,21 +12,35 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def load(stream: Any, buffers: Any) -> Any:
+def load(stream: Any, buffers: Any, find: Callable[[Any], Any] | None = None) -> Any:
     """
     Unpickles a stream.
 
     :param stream: the stream, as bytes or a view of them.
     :param buffers: the buffers that belong to it.
+    :param find: gives what the stream refers to by a persistent id; no object of the store has any.
     :raises InvalidError: something that the value is made of isn't here.
     """
     if stream[-1] == note.STOP:
-        return attempt(lambda: pickle.loads(stream, buffers=buffers), {})
-    end, facts = note.read(stream)
-    return load_part(memoryview(stream), 0, end, buffers, 0, len(buffers), facts)
+        if find is None:
+            return attempt(lambda: pickle.loads(stream, buffers=buffers), {})
+        end = len(stream)
+        facts: dict[str, Any] = {}
+    else:
+        end, facts = note.read(stream)
+    return load_part(memoryview(stream), 0, end, buffers, 0, len(buffers), facts, find)
 
 
-def load_part(stream: memoryview, start: int, end: int, buffers: Any, first: int, last: int, facts: Any) -> Any:
+def load_part(
+    stream: memoryview,
+    start: int,
+    end: int,
+    buffers: Any,
+    first: int,
+    last: int,
+    facts: Any,
+    find: Callable[[Any], Any] | None = None,
+) -> Any:
     """
     Unpickles a part of a stream.
 
@@ -34,15 +48,19 @@ def load_part(stream: memoryview, start: int, end: int, buffers: Any, first: int
     :param buffers: all buffers of the object.
     :param first: the number of the part's first buffer; ``last`` is that of the first one that isn't.
     :param facts: the stream's note.
+    :param find: see :func:`load`.
     """
     gaps = {position - start: number for position, number in facts.get("gaps", ()) if first <= number < last}
     gap_buffers = frozenset(gaps.values())
     own = [buffers[number] for number in range(first, last) if number not in gap_buffers]
     part = stream[start:end]
-    if not gaps:
+    if not gaps and find is None:
         return attempt(lambda: pickle.loads(part, buffers=own), facts)
     fillers = {position: buffers[number] for position, number in gaps.items()}
-    return attempt(lambda: pickle.Unpickler(_Filled(part, fillers), buffers=own).load(), facts)
+    unpickler: Any = pickle.Unpickler
+    if find is not None:
+        unpickler = type("Unpickler", (pickle.Unpickler,), {"persistent_load": staticmethod(find)})
+    return attempt(lambda: unpickler(_Filled(part, dict(fillers)), buffers=own).load(), facts)
 
 
 class _Filled:

@@ -1,11 +1,13 @@
 """
-What runs on the Ray cluster: rebuilds a function and its arguments from a parcel, calls it and reports how it went.
+What runs on the Ray cluster: rebuilds a function and its arguments from a parcel, calls it and says how it went.
 
 This file is shipped as the module ``airfreight_driver``. The cluster has its own Python (3.8 and later) and needs
 nothing of Airfreight's, so there is nothing here but the standard library, loaded as late as possible: a job's start
 is what a short task waits for. Nothing imports Ray unless the function does.
 
-What it tells the task goes into the job's log, as lines that are not for people: a mark, the job's nonce, JSON.
+The same code serves a job, which is one call (:func:`main`), and a worker of the runner, which makes one call after
+the other (``airfreight_cluster.execution``). What a job tells the task goes into its log, as lines that are not for
+people: a mark, the job's nonce, JSON.
 """
 
 from __future__ import annotations
@@ -15,30 +17,64 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-if __name__ == "airfreight_driver":
-    import airfreight_report as report  # type: ignore[import-not-found]
-else:
+if TYPE_CHECKING or __name__ != "airfreight_driver":
     from airfreight.ray import report
+else:
+    import airfreight_report as report
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     Record = dict[str, Any]
 
 _HERE = os.path.abspath(__file__)
 _parcels: dict[str, Parcel] = {}
 
 
-class Parcel:
+class Folder:
     """
-    What a task has sent: the manifest, and the bytes of all pickled values.
+    Where a job has its parcel: a folder somewhere on Python's path.
 
-    :param name: the folder that holds it, somewhere on Python's path.
+    :param name: the folder's.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
-        folder = _find(name + "/manifest.json")
-        with open(folder, encoding="utf-8") as file:
-            self.manifest: Record = json.load(file)
+
+    def read(self, name: str) -> bytes:
+        with open(_find(self.name + "/" + name), "rb") as file:
+            return file.read()
+
+    def data(self, names: list[str], length: int) -> memoryview:
+        """The bytes of all values, which may be changed without changing any file."""
+        parts = [_find(self.name + "/" + name) for name in names]
+        if len(parts) == 1 and length:
+            import mmap
+
+            with open(parts[0], "rb") as file:
+                # Private and writable: values behave as ordinary ones.
+                return memoryview(mmap.mmap(file.fileno(), length, access=mmap.ACCESS_COPY))
+        whole = memoryview(bytearray(length))
+        start = 0
+        for part in parts:
+            with open(part, "rb") as file:
+                start += file.readinto(whole[start:])
+        return whole
+
+
+class Parcel:
+    """
+    What a task has sent: the manifest, and the bytes of all pickled values.
+
+    :param source: where it lies, such as a :class:`Folder`.
+    """
+
+    def __init__(self, source: Any) -> None:
+        self.name: str = source.name
+        self.manifest: Record = json.loads(source.read("manifest.json"))
+        #: Gives the values that were in the cluster already, by their place among the call's inputs.
+        self.input: Callable[[int], Any] | None = None
+        self._source = source
         self._data: memoryview | None = None
         self._scopes: dict[int, Record] = {}
         #: The modules that have been made of their pieces.
@@ -51,17 +87,31 @@ class Parcel:
         start, length = payload["stream"]
         stream = view[start : start + length]
         buffers = [view[start : start + length] for start, length in payload["buffers"]]
-        if payload["form"] == "pickle":
-            import pickle
-
-            return pickle.loads(stream, buffers=buffers)
         if payload["form"] == "plain":
             from airfreight.codec import plain
 
             return plain.decode(stream, buffers)
-        from airfreight.codec.stream import load
+        if payload["form"] == "codec":
+            from airfreight.codec.stream import load
 
-        return load(stream, buffers)
+            return load(stream, buffers) if self.input is None else load(stream, buffers, self._found)
+        import pickle
+
+        if self.input is None:
+            return pickle.loads(stream, buffers=buffers)
+        import io
+
+        unpickler: Any = type("Unpickler", (pickle.Unpickler,), {"persistent_load": staticmethod(self._found)})
+        return unpickler(io.BytesIO(stream), buffers=buffers).load()
+
+    def _found(self, reference: Any) -> Any:
+        """What a pickle refers to from outside: ``("airfreight", number)`` is one of the call's inputs."""
+        kind, number = reference
+        if kind != "airfreight" or self.input is None:
+            raise report.Refused(
+                f"the function's arguments refer to {kind!r}, which this version of the driver doesn't know"
+            )
+        return self.input(number)
 
     def resolve(self, reference: Record) -> Any:
         """The function, class, module or value that the manifest speaks of."""
@@ -112,21 +162,8 @@ class Parcel:
 
     def _open(self) -> memoryview:
         if self._data is None:
-            parts = [_find(self.name + "/" + part) for part in self.manifest["data"]["parts"]]
-            length = self.manifest["data"]["bytes"]
-            if len(parts) == 1 and length:
-                import mmap
-
-                with open(parts[0], "rb") as file:
-                    # Private and writable: values behave as ordinary ones.
-                    self._data = memoryview(mmap.mmap(file.fileno(), length, access=mmap.ACCESS_COPY))
-            else:
-                whole = memoryview(bytearray(length))
-                start = 0
-                for part in parts:
-                    with open(part, "rb") as file:
-                        start += file.readinto(whole[start:])
-                self._data = whole
+            data = self.manifest["data"]
+            self._data = self._source.data(data["parts"], data["bytes"])
         return self._data
 
 
@@ -138,7 +175,10 @@ def main(name: str) -> None:
             stream.reconfigure(line_buffering=True, write_through=False, errors="backslashreplace")
     report.channel = os.dup(1)
     _faults()
-    record = _run(name)
+    try:
+        record = run(_parcel(name), _keep)
+    except report.Refused as error:
+        record = report.refusal(error)
     _run_exit_functions()
     failed = "result" not in record
     report.say(record)
@@ -153,34 +193,48 @@ def fill(module: str, parcel: str) -> None:
     shipped.fill(module, sys.modules[module].__dict__)
 
 
-def _run(name: str) -> Record:
+def run(parcel: Parcel, keep: Callable[[Any, Parcel], Record]) -> Record:
+    """
+    Calls the function of a parcel.
+
+    :param keep: takes the value, puts it where it is to be, and says what the task is told of it.
+    :returns: what the task is told: of the result, of the exception, or why the function wasn't called.
+    """
+    manifest = parcel.manifest
     try:
         try:
-            parcel = _parcel(name)
-            os.environ.update(parcel.manifest["environment"])
-            if parcel.manifest["logging"]:
-                import logging
-
-                logging.basicConfig(level=logging.INFO, format="%(levelname)s - %(message)s", stream=sys.stdout)
-            _check(parcel.manifest)
-            for module in parcel.manifest["modules"]:
+            _prepare(manifest)
+            for module in manifest["modules"]:
                 _import(module)
-            function = parcel.resolve(parcel.manifest["function"])
+            function = parcel.resolve(manifest["function"])
             args, kwargs = _arguments(parcel)
         except ModuleNotFoundError as error:
             raise _missing(error) from error
         except SyntaxError as error:
-            raise _unreadable(error, _parcels[name].manifest["worker"]["python"]) from error
+            raise _unreadable(error, manifest["worker"]["python"]) from error
         result = function(*args, **kwargs)
         if hasattr(result, "__await__"):
             import asyncio
 
             result = asyncio.run(_awaited(result))
-        return {"module": parcel.manifest["module"], **report.result(result, parcel.manifest["allow_pickle"])}
+        return {"module": manifest["module"], **keep(result, parcel)}
     except report.Refused as error:
-        return {"v": 1, "refused": {"message": error.message, "hint": error.hint}}
+        return report.refusal(error)
     except BaseException as error:  # noqa: BLE001 - whatever it is, the task is to know
-        return {"v": 1, "error": report.describe(error), "module": _parcels[name].manifest["module"]}
+        return {"v": 1, "error": report.describe(error), "module": manifest["module"]}
+
+
+def _keep(value: Any, parcel: Parcel) -> Record:
+    return report.result(value, parcel.manifest["allow_pickle"])
+
+
+def _prepare(manifest: Record) -> None:
+    os.environ.update(manifest["environment"])
+    if manifest["logging"]:
+        import logging
+
+        logging.basicConfig(level=logging.INFO, format="%(levelname)s - %(message)s", stream=sys.stdout)
+    _check(manifest)
 
 
 async def _awaited(result: Any) -> Any:
@@ -268,8 +322,18 @@ def _list(versions: dict[str, str | None]) -> str:
 
 def _parcel(name: str) -> Parcel:
     if name not in _parcels:
-        _parcels[name] = Parcel(name)
+        register(Parcel(Folder(name)))
     return _parcels[name]
+
+
+def register(parcel: Parcel) -> None:
+    """Lets imports find what a parcel has brought."""
+    _parcels[parcel.name] = parcel
+
+
+def forget(parcel: Parcel) -> None:
+    """Ends what :func:`register` began."""
+    _parcels.pop(parcel.name, None)
 
 
 def _find(path: str) -> str:

@@ -38,6 +38,7 @@ _SHELF = (
     "codec/plain/reader.py",
     "codec/plain/writer.py",
     "codec/pickler.py",
+    "codec/preview.py",
     "codec/refusal.py",
     "codec/sink.py",
     "codec/stream.py",
@@ -45,6 +46,9 @@ _SHELF = (
 
 # A module of which pieces were sent, for the processes that Ray starts on behalf of the job.
 _STAND_IN = "import airfreight_driver\n\nairfreight_driver.fill(__name__, {parcel!r})\n"
+
+# What the runner's job imports.
+_RUNNER = 'from airfreight_cluster.runner import hold\n\n__all__ = ["hold"]\n'
 
 # A zip can't hold a time before 1980, and the same content must be the same package.
 _TIME = (1980, 1, 1, 0, 0, 0)
@@ -140,8 +144,11 @@ def driver_package() -> bytes:
     files = {
         "airfreight_driver.py": (_PACKAGE / "ray" / "driver.py").read_bytes(),
         "airfreight_report.py": (_PACKAGE / "ray" / "report.py").read_bytes(),
+        "airfreight_runner.py": _RUNNER.encode(),
         "airfreight_shelf/airfreight/_store.py": (_PACKAGE / "ray" / "texts.py").read_bytes(),
     }
+    for path in sorted((_PACKAGE / "ray" / "cluster").glob("*.py")):
+        files[f"airfreight_cluster/{path.name}"] = path.read_bytes()
     shelf = [*_SHELF, *(f"codec/reducers/{path.name}" for path in sorted((_PACKAGE / "codec/reducers").glob("*.py")))]
     for name in shelf:
         files[f"airfreight_shelf/airfreight/{name}"] = (_PACKAGE / name).read_bytes()

@@ -12,7 +12,7 @@ import json
 import math
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Dict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,8 +45,9 @@ _GROUP_MAX = 16
 #: Where the job's log is: the driver's own descriptor, since a function may do with its standard output what it likes.
 channel = 1
 
-# Files whose frames are nobody's business.
+# Files and folders whose frames are nobody's business.
 _OWN = ("airfreight_driver.py", "airfreight_report.py")
+_OWN_FOLDERS = ("airfreight_shelf", "airfreight_cluster")
 
 
 class Refused(Exception):
@@ -64,11 +65,16 @@ class Refused(Exception):
 def result(value: Any, allow_pickle: bool) -> Record:
     """What is reported of a function's result."""
     if is_plain(value):
-        return {"v": 1, "result": {"json": value}, **_versions(())}
+        return {"v": 1, "result": {"json": value}, **versions(())}
     return packed(value, allow_pickle)
 
 
-def is_plain(value: Any) -> bool:
+def refusal(error: Refused) -> Record:
+    """What is reported of a function that isn't called."""
+    return {"v": 1, "refused": {"message": error.message, "hint": error.hint}}
+
+
+def is_plain(value: Any, bytes_max: int = INLINE_BYTES_MAX) -> bool:
     """Whether a value is JSON, the same after a round trip, and small."""
     left = [1000]
     seen = set()
@@ -89,15 +95,25 @@ def is_plain(value: Any) -> bool:
             return all(map(plain, part))
         return all(type(key) is str for key in part) and all(map(plain, part.values()))
 
-    return plain(value) and len(json.dumps(value)) <= INLINE_BYTES_MAX
+    return plain(value) and len(json.dumps(value)) <= bytes_max
 
 
-class _Parts:
-    """Takes what a pickler writes."""
+class Parts:
+    """A value as the codec writes it: takes what a pickler writes."""
 
     def __init__(self) -> None:
         self.stream: list[Any] = []
         self.buffers: list[Any] = []
+        #: The types that the pickler has met.
+        self.types: list[type] = []
+
+    @property
+    def nbytes(self) -> int:
+        return sum(map(len, self.stream)) + sum(map(len, self.buffers))
+
+    def libraries(self) -> tuple[str, ...]:
+        """The libraries whose types are among those."""
+        return tuple(sorted({cls.__module__.partition(".")[0] for cls in self.types}))
 
     def write(self, data: Any) -> int:
         self.stream.append(bytes(data))
@@ -114,21 +130,8 @@ class _Parts:
 
 def packed(value: Any, allow_pickle: bool) -> Record:
     """Encodes a result and puts it where the task finds it."""
-    parts = _Parts()
-    if allow_pickle:
-        _dump(value, parts)
-    else:
-        from airfreight.codec import plain
-
-        plain.encode(parts, value)
-    pieces: list[Any] = []
-    places = []
-    nbytes = 0
-    for piece in (b"".join(parts.stream), *parts.buffers):
-        gap = -nbytes % _ALIGNMENT
-        pieces += [bytes(gap), piece] if gap else [piece]
-        places.append([nbytes + gap, len(piece)])
-        nbytes += gap + len(piece)
+    parts = encode(value, allow_pickle)
+    pieces, places, nbytes = _laid_out(parts)
     record: Record = {"places": places, "nbytes": nbytes}
     if nbytes > RESULT_BYTES_MAX:
         raise Refused(
@@ -137,48 +140,112 @@ def packed(value: Any, allow_pickle: bool) -> Record:
             "write it to a bucket or a shared file system and return its path",
         )
     record.update(_put(pieces, nbytes))
-    return {"v": 1, "result": record, **_versions(_pickled_libraries())}
+    return {"v": 1, "result": record, **versions(parts.libraries())}
 
 
-def _dump(value: Any, parts: _Parts) -> None:
+def inline(parts: Parts, bytes_max: int) -> Record | None:
+    """What is reported of a result that is short enough to stand in the report; ``None`` if it isn't."""
+    if parts.nbytes > bytes_max * 3 // 4:
+        return None
+    pieces, places, nbytes = _laid_out(parts)
+    if nbytes > bytes_max * 3 // 4:
+        return None
+    return {"places": places, "nbytes": nbytes, "inline": _base64(pieces)}
+
+
+def encode(value: Any, allow_pickle: bool, refuse: Callable[[type], Any] | None = None) -> Parts:
+    """
+    Takes a value apart as the codec does.
+
+    :param refuse: asked about each type once: gives a reducer that is used in place of the codec's, or ``None``.
+    """
+    parts = Parts()
+    if allow_pickle:
+        _dump(value, parts, refuse)
+    else:
+        from airfreight.codec import plain
+
+        plain.encode(parts, value)
+    return parts
+
+
+def _laid_out(parts: Parts) -> tuple[list[Any], list[Any], int]:
+    """Stream and buffers one after the other, each where an array may begin."""
+    pieces: list[Any] = []
+    places = []
+    nbytes = 0
+    for piece in (b"".join(parts.stream), *parts.buffers):
+        gap = -nbytes % _ALIGNMENT
+        pieces += [bytes(gap), piece] if gap else [piece]
+        places.append([nbytes + gap, len(piece)])
+        nbytes += gap + len(piece)
+    return pieces, places, nbytes
+
+
+class _Met(Dict[type, Any]):
+    """A pickler's dispatch table that notes which types the pickler meets."""
+
+    def __init__(self, table: Any, refuse: Callable[[type], Any] | None) -> None:
+        super().__init__()
+        self._table = table
+        self._refuse = refuse
+
+    def __missing__(self, cls: type) -> Any:
+        reducer = self._refuse(cls) if self._refuse is not None else None
+        self[cls] = self._table[cls] if reducer is None else reducer
+        return self[cls]
+
+
+def _dump(value: Any, parts: Parts, refuse: Callable[[type], Any] | None) -> None:
     try:
-        from airfreight.codec.pickler import dump
+        from airfreight.codec.pickler import make_pickler
         from airfreight.codec.refusal import explain
+        from airfreight.codec.sink import Sink
     except (ImportError, SyntaxError, TypeError):
         # A Python before the codec's; pickle's own way is right for nearly everything.
         import pickle
 
         pickle.Pickler(parts, 5, buffer_callback=parts.add_buffer).dump(value)
         return
+    sink = Sink(parts)
+    pickler = make_pickler(sink)
+    met = _Met(pickler.dispatch_table, refuse)
+    pickler.dispatch_table = met
     try:
-        dump(value, parts)
-    except MemoryError:
+        pickler.dump(value)
+    except (MemoryError, Refused):
         raise
     except Exception as error:
         raise explain(value, error) from error
+    sink.finish()
+    parts.types = list(met)
+
+
+def _base64(pieces: list[Any]) -> str:
+    from binascii import b2a_base64
+
+    return b2a_base64(b"".join(pieces), newline=False).decode()
 
 
 def _put(pieces: list[Any], nbytes: int) -> Record:
-    from binascii import b2a_base64
-
     if nbytes <= INLINE_BYTES_MAX * 3 // 4:
-        return {"inline": b2a_base64(b"".join(pieces), newline=False).decode()}
+        return {"inline": _base64(pieces)}
     path = _beside_the_log()
     if path is not None:
         try:
             with open(path, "xb") as file:
-                count = _write_chunks(pieces, CHUNK_BYTES, file.write)
+                count = write_chunks(pieces, CHUNK_BYTES, file.write)
             return {"file": os.path.basename(path), "chunks": count}
         except OSError as error:
             _remove(path)
             print(f"airfreight: the result goes through the log, because {error}", file=sys.stderr)
     nonce = _nonce().encode()
     sys.stdout.flush()
-    count = _write_chunks(pieces, _LOG_CHUNK_BYTES, lambda line: _emit(MARK.encode() + nonce + b" = " + line))
+    count = write_chunks(pieces, _LOG_CHUNK_BYTES, lambda line: _emit(MARK.encode() + nonce + b" = " + line))
     return {"lines": count}
 
 
-def _write_chunks(pieces: list[Any], size: int, write: Callable[[bytes], Any]) -> int:
+def write_chunks(pieces: list[Any], size: int, write: Callable[[bytes], Any]) -> int:
     """Writes bytes as lines of a checksum and base64; where a piece ends, its line goes on with the next."""
     from binascii import b2a_base64, crc32
 
@@ -228,15 +295,8 @@ def _remove(path: str) -> None:
         pass
 
 
-def _pickled_libraries() -> tuple[str, ...]:
-    """The libraries whose types the pickler has met."""
-    pickler = sys.modules.get("airfreight.codec.pickler")
-    if pickler is None:
-        return ()
-    return tuple(sorted({cls.__module__.partition(".")[0] for cls in pickler._reducers}))
-
-
-def _versions(libraries: tuple[str, ...]) -> Record:
+def versions(libraries: tuple[str, ...]) -> Record:
+    """Which Python and which libraries wrote a value; those of the standard library go without saying."""
     standard = getattr(sys, "stdlib_module_names", ())
     found = {}
     for library in libraries:
@@ -318,7 +378,7 @@ def _text(error: BaseException) -> str:
 
 
 def _is_own(file: str) -> bool:
-    return os.path.basename(file) in _OWN or "airfreight_shelf" in file
+    return os.path.basename(file) in _OWN or any(folder in file for folder in _OWN_FOLDERS)
 
 
 def _frames(trace: Any) -> list[Any]:
@@ -355,24 +415,33 @@ def _all_frames(trace: Any) -> list[Any]:
 def say(record: Record) -> None:
     """Ends the log with the record; before it, for who reads the log in Ray's dashboard, with the traceback."""
     nonce = _nonce()
-    lines = []
-    if "error" in record:
-        lines = _readable(record["error"])
-    elif "refused" in record:
-        lines = [record["refused"]["message"]]
+    flush()
+    start = b"" if _at_line_start() else b"\n"
+    text = readable(record) + MARK + nonce + " " + json.dumps(record) + "\n"
+    _emit(start + text.encode("utf-8", "backslashreplace"))
+
+
+def flush() -> None:
+    """Lets what was printed so far come before what is written next."""
     streams: tuple[Any, ...] = (sys.stdout, sys.stderr)
     for stream in streams:
         try:
             stream.flush()
         except (AttributeError, OSError, ValueError):
             pass
-    start = b"" if _at_line_start() else b"\n"
-    text = "".join(MARK + "| " + part + "\n" for line in lines for part in line.split("\n"))
-    text += MARK + nonce + " " + json.dumps(record) + "\n"
-    _emit(start + text.encode("utf-8", "backslashreplace"))
 
 
-def _readable(error: Record) -> list[str]:
+def readable(record: Record) -> str:
+    """What went wrong, as lines for who reads the log in Ray's dashboard."""
+    lines = []
+    if "error" in record:
+        lines = _traceback(record["error"])
+    elif "refused" in record:
+        lines = [record["refused"]["message"]]
+    return "".join(MARK + "| " + part + "\n" for line in lines for part in line.split("\n"))
+
+
+def _traceback(error: Record) -> list[str]:
     lines = ["Traceback (most recent call last):"]
     for file, name, line, number, *_ in error["frames"]:
         lines.append(f'  File "{file}", line {number}, in {name}')
