@@ -187,3 +187,57 @@ class _BriefDict(dict[Any, Any]):
 
 
 _BRIEF_TYPES: dict[type, type[_BriefList | _BriefDict]] = {list: _BriefList, dict: _BriefDict}
+
+
+class Distant:
+    """
+    A large value in a Ray cluster for a Jinja template: it is fetched when more is wanted of it than its text.
+
+    :param type_name: the value's type.
+    :param size: its size, for people.
+    :param fetch: gets it.
+    """
+
+    def __init__(self, type_name: str, size: str, fetch: Callable[[], Any]) -> None:
+        self._text = f"[{type_name}, {size}, in a Ray cluster, too long to print. Use it in a Python task]"
+        self._fetch = fetch
+        self._value: Any = None
+        self._is_here = False
+
+    def _real(self) -> Any:
+        if not self._is_here:
+            self._value = self._fetch()
+            self._is_here = True
+        return self._value
+
+    def __str__(self) -> str:
+        return self._text
+
+    __repr__ = __str__
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real(), name)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._real()[key]
+
+    def __iter__(self) -> Any:
+        return iter(self._real())
+
+    def __len__(self) -> int:
+        return len(self._real())
+
+    def __bool__(self) -> bool:
+        return bool(self._real())
+
+    def __contains__(self, item: Any) -> bool:
+        return item in self._real()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._real()(*args, **kwargs)
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self._real() == other)
+
+    def __hash__(self) -> int:
+        return id(self)

@@ -4,8 +4,23 @@ from __future__ import annotations
 
 import enum
 import sys
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _FRAMES_MAX = 100
+
+
+#: Whether Airfreight itself reads arguments for a task on Ray.
+_taking: ContextVar[bool] = ContextVar("airfreight_taking_handles", default=False)
+
+#: What calls a function of the user's with each value, which must be the real one.
+_MAPPERS = frozenset({"MapXComArg", "_MapResult"})
+
+_RENDERERS = frozenset({"render_template", "render_template_fields", "_do_render_template_fields"})
 
 
 class Purpose(enum.Enum):
@@ -49,3 +64,43 @@ def purpose() -> Purpose | None:
             return None
         frame = frame.f_back
     return None
+
+
+@contextmanager
+def taking_handles() -> Iterator[None]:
+    """Whatever is read meanwhile goes to Ray."""
+    token = _taking.set(True)
+    try:
+        yield
+    finally:
+        _taking.reset(token)
+
+
+def takes_handles() -> bool:
+    """
+    Whether the value that is being read becomes an argument of a task on Ray, which needs to know only where it is.
+
+    A Jinja template works with real values, and so does a function in ``.map()``.
+    """
+    frame = sys._getframe(1)  # noqa: SLF001 - as the module says
+    for _ in range(_FRAMES_MAX):
+        module = frame.f_globals.get("__name__") or ""
+        if module.startswith("airflow.sdk."):
+            myself = frame.f_locals.get("self")
+            if module.endswith(".xcom_arg") and type(myself).__name__ in _MAPPERS:
+                return False
+            if frame.f_code.co_name in _RENDERERS and _is_on_ray(myself):
+                return True
+        elif not module.startswith("airfreight."):
+            return False
+        elif module == "airfreight.ray.arguments":
+            return _taking.get()
+        if frame.f_back is None:
+            return False
+        frame = frame.f_back
+    return False
+
+
+def _is_on_ray(operator: Any) -> bool:
+    # A mapped operator knows the class of what it makes.
+    return bool(getattr(getattr(operator, "operator_class", type(operator)), "takes_ray_values", False))

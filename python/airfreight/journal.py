@@ -18,6 +18,25 @@ def stored(row: Row, key: str | None, began: float) -> None:
     log.info("stored %s: %s, %s, in %.2f ms", key, row["type"], row["size"], _milliseconds_since(began))
 
 
+def left(row: Row, key: str | None) -> None:
+    """A value stays in a Ray cluster."""
+    log.info("left %s in Ray: %s, %s", key, row["type"], row["size"])
+
+
+def fetched(row: Row, how: str, began: float) -> None:
+    """A value came from a Ray cluster since the time ``began`` of ``perf_counter``."""
+    owner = row.get("owner") or {}
+    log.info(
+        "read %s of %s %s: %s, %s, in %.1f ms",
+        owner.get("key", "return_value"),
+        owner.get("task_id"),
+        how,
+        row["type"],
+        row["size"],
+        _milliseconds_since(began),
+    )
+
+
 def read(row: Row, began: float, element: int | None = None) -> None:
     """A value, or one element of it, was read from the store since the time ``began`` of ``perf_counter``."""
     owner = row.get("owner") or {}

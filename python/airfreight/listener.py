@@ -29,7 +29,14 @@ def on_task_instance_running(task_instance: Any) -> None:
 
 @hookimpl
 def on_task_instance_success(task_instance: Any) -> None:
-    """Forget the task instance."""
+    """Free what the run has in Ray, if this was its last task; forget the task instance."""
+    if type(task_instance).__name__ == "RuntimeTaskInstance":
+        from airfreight.process import here
+
+        if here().ray_rows:
+            from airfreight.ray import plane
+
+            plane.finish(here(), task_instance)
     _end(task_instance)
 
 

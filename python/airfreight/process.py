@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from airfreight._store import Store
+    from airfreight.ray.plane import Cluster
     from airfreight.references import Row
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,10 @@ class Process:
         #: The writes of a ``multiple_outputs`` task, in order: what its whole dict may be made of.
         self.pushes: list[Push] = []
         self._written: dict[str | None, list[str]] = {}
+        #: The Ray clusters that values were fetched from, by connection and dashboard.
+        self.clusters: dict[tuple[str, str | None], Cluster] = {}
+        #: A row of each run whose values in Ray the task has had to do with, by connection and owner.
+        self.ray_rows: dict[tuple[str, str], Row] = {}
 
     @cached_property
     def settings(self) -> Settings:
@@ -120,6 +125,7 @@ class Process:
         """Forget the task instance: it is over. Only ``dag.test()`` runs another one in the same process."""
         self.task_instance = None
         self.pushes.clear()
+        self.ray_rows.clear()
         self._written.clear()
 
     def wrote(self, key: str | None, names: Iterable[str]) -> None:

@@ -1,12 +1,17 @@
 """
 What stands in an XCom row in place of a value, and what it says when the value is gone.
 
-A row of ours is a JSON object with ``"airfreight": 1``, a readable part (``type``, ``size``, ``preview``) and an
-``hmac`` over the whole. It holds one of:
+A row of ours is a JSON object with a version under ``airfreight``, a readable part (``type``, ``size``, ``preview``)
+and an ``hmac`` over the whole. Of version 1 it holds one of:
 
 - ``inline``: a small value that JSON cannot hold exactly, pickled; needs no store.
 - ``id``: the name of an object in the store ``store``.
 - ``parts`` and ``rest``: a dict whose large members have objects of their own (``multiple_outputs``).
+
+Of version 2, which knows of Ray:
+
+- ``ray``: what a value in a Ray cluster is called there: connection, session, owner, generation and key.
+- ``tree`` and ``rows``: a container with such values in it, see :mod:`airfreight.trees`.
 
 There is no path in it, nor anything else that a reader would follow unchecked.
 """
@@ -29,7 +34,11 @@ if TYPE_CHECKING:
 
 VERSION = 1
 
-_CONTENTS = ("id", "inline", "parts", "hmac")
+#: Of rows that only an Airfreight can read which knows of values in Ray clusters.
+VERSION_RAY = 2
+
+_VERSIONS = (VERSION, VERSION_RAY)
+_CONTENTS = ("id", "inline", "parts", "ray", "tree", "hmac")
 _RUN_DATE = re.compile(r"__(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:[+-]\d\d:\d\d|Z))")
 
 Row = dict[str, Any]
@@ -68,17 +77,26 @@ def verify(row: Row, keys: Sequence[bytes]) -> None:
         verify_reference(text, keys)
     except InvalidError as error:
         raise DeniedError("an XCom row that claims to be Airfreight's is not JSON", error.hint) from error
-    if row[ROW_MEMBER] != VERSION:
+    if row[ROW_MEMBER] not in _VERSIONS:
         raise InvalidError(
-            f"this XCom row has version {row[ROW_MEMBER]}; this Airfreight reads version {VERSION}",
+            f"this XCom row has version {row[ROW_MEMBER]}; this Airfreight reads versions up to {VERSION_RAY}",
             "install the Airfreight that the task which wrote it ran with, or a later one",
         )
 
 
 def names_in(row: Row) -> list[str]:
-    """Every object that a row refers to."""
-    named = [row, row.get("rest") or {}, *(row.get("parts") or {}).values()]
+    """Every object of a store that a row refers to."""
+    named = [
+        content
+        for each in rows_in(row)
+        for content in (each, each.get("rest") or {}, *(each.get("parts") or {}).values())
+    ]
     return [content["id"] for content in named if "id" in content]
+
+
+def rows_in(row: Row) -> list[Row]:
+    """The rows that stand for values: the row itself, or those in its tree."""
+    return row["rows"] if "tree" in row else [row]
 
 
 def size_text(nbytes: int) -> str:
@@ -132,13 +150,18 @@ def clear_hint(owner: Mapping[str, Any]) -> str:
     return f"{in_words} (in Airflow's UI; `airflow tasks clear` selects runs by date only)"
 
 
+def value_text(row: Row) -> str:
+    """Which value a row stands for, in words."""
+    owner = row.get("owner") or {}
+    size = f", {row['size']}" if row.get("size") else ""
+    key = owner.get("key", "return_value")
+    return f"the value of {owner_text(owner)}, key {key!r} ({row.get('type', 'unknown type')}{size})"
+
+
 def lost(row: Row, store_id: str, ttl_hours: float) -> ObjectLostError:
     """Says where a value was, why it is not there any more, and which task makes it again."""
     owner = row.get("owner") or {}
-    what = (
-        f"the value of {owner_text(owner)}, key {owner.get('key', 'return_value')!r} ({row.get('type', 'unknown type')}"
-    )
-    what += f", {row['size']})" if row.get("size") else ")"
+    what = value_text(row)
     hint = clear_hint(owner)
     host, boot = row.get("host"), row.get("boot")
     if row.get("store") == store_id:

@@ -1,19 +1,21 @@
-"""Values into XCom rows and back: inline, embedded, or as a reference to an object in the store."""
+"""Values into XCom rows and back: inline, embedded, or as a reference to an object in the store or in Ray."""
 
 from __future__ import annotations
 
 import base64
 import copyreg
 import sys
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from airfreight import brevity, caller, composite, journal, references
+from airfreight import brevity, caller, composite, journal, references, trees
 from airfreight.caller import Purpose
 from airfreight.errors import AirfreightError, DeniedError, ObjectLostError, ObjectNotFoundError
 from airfreight.expanding import StoredSequence
 from airfreight.inline import ROW_MEMBER, is_inline
 from airfreight.process import Process, Push, here
+from airfreight.ray import handle
 
 if TYPE_CHECKING:
     from airfreight.origin import Coordinates, Origin
@@ -41,6 +43,8 @@ def write(value: Any, origin: Origin) -> Any:
     names = references.names_in(row) if references.is_row(row) else []
     if names:
         journal.stored(row, origin.where.key, began)
+    elif references.is_row(row) and ("ray" in row or "tree" in row):
+        journal.left(row, origin.where.key)
     if origin.running is not None:
         process.wrote(origin.where.key, names)
     process.sweep()
@@ -54,17 +58,20 @@ def read(row: Row) -> Any:
     :raises DeniedError: the row was not signed with a key of ours; nothing of it was looked at.
     :raises ObjectLostError: the value is not on this host; the message says where it was and which task to clear.
     """
-    began = perf_counter()
     process = here()
     references.verify(row, process.keys)
     if "inline" in row:
         return _load_inline(process, row)
     purpose = caller.purpose()
+    load = partial(_hold if caller.takes_handles() else _glance if purpose is Purpose.PRINT else load_part, process)
     if purpose is Purpose.EXPAND and "elements" in row:
+        if "tree" in row:
+            return trees.expand(row, load)
         _require_local(process, row)
         return StoredSequence(row["elements"], lambda index: _get_element(process, row, index))
-    value = _load(process, row)
-    journal.read(row, began)
+    value = trees.read(row, load) if "tree" in row else load(row)
+    if load.func is _hold:
+        return value
     if purpose is Purpose.RENDER and process.task_instance is None:
         brevity.shorten_argument(value)
     elif purpose is Purpose.PRINT and row["nbytes"] > brevity.PRINTED_BYTES_MAX:
@@ -82,15 +89,73 @@ def purge(row: Row, where: Coordinates | None) -> None:
     """
     process = here()
     references.verify(row, process.keys)
-    names = references.names_in(row)
-    if not names or row.get("store") != process.store.store_id or not _is_owner(row, where):
-        return
-    for name in names:
-        process.store.delete(name)
+    for part in references.rows_in(row):
+        if "ray" in part:
+            if _is_owner(part, where, ("dag_id", "run_id", "task_id")):
+                from airfreight.ray import plane
+
+                plane.drop(process, part)
+            continue
+        names = references.names_in(part)
+        if not names or part.get("store") != process.store.store_id or not _is_owner(part, where):
+            continue
+        for name in names:
+            process.store.delete(name)
+
+
+def load(row: Row) -> Any:
+    """The value of a row that is known to be ours: a handle's."""
+    return load_part(here(), row)
+
+
+def load_part(process: Process, row: Row) -> Any:
+    """The value of a verified row that is no container of others, and a line in the log that says where it was."""
+    if "inline" in row:
+        return _load_inline(process, row)
+    if "ray" in row:
+        return _load_from_ray(process, row)
+    began = perf_counter()
+    value = _load(process, row)
+    journal.read(row, began)
+    return value
+
+
+def _hold(process: Process, row: Row) -> Any:
+    """What a task on Ray gets: a handle of what is large, else the value."""
+    if "ray" in row:
+        return handle.RayValue(row)
+    is_held = int(row.get("nbytes") or 0) >= handle.HELD_BYTES_MIN
+    if is_held and "id" in row and row["store"] == process.store.store_id and process.store.contains(row["id"]):
+        return handle.StoredValue(row)
+    return load_part(process, row)
+
+
+def _glance(process: Process, row: Row) -> Any:
+    """What a template gets, which mostly prints it: not worth bringing gigabytes here for."""
+    is_far = "ray" in row and row["nbytes"] > brevity.PRINTED_BYTES_MAX
+    # What Python has built in is printed by filters that take nothing else.
+    if is_far and "." in row["type"]:
+        return brevity.Distant(row["type"], row["size"], lambda: load_part(process, row))
+    return load_part(process, row)
+
+
+def _load_from_ray(process: Process, row: Row) -> Any:
+    from airfreight.ray import plane
+
+    name = plane.fetch(process, row)
+    try:
+        return _get(process, name)
+    except ObjectNotFoundError:
+        # The copy on this host went in the meantime.
+        return _get(process, plane.fetch(process, row))
 
 
 def _encode(process: Process, value: Any, origin: Origin) -> Any:
     settings = process.settings
+    if (row := _refer(process, value, origin)) is not None:
+        row = references.sign(row, process.keys)
+        _remember(process, origin, value, row)
+        return row
     if is_inline(value, settings.inline_bytes_max):
         _remember(process, origin, value, {})
         return value
@@ -101,6 +166,24 @@ def _encode(process: Process, value: Any, origin: Origin) -> Any:
     row = references.sign(row, process.keys)
     _remember(process, origin, value, row)
     return row
+
+
+def _refer(process: Process, value: Any, origin: Origin) -> Row | None:
+    """An unsigned row for what a task on Ray has left there; ``None`` for every other value."""
+    if not handle.exist():
+        return None
+
+    def encode(part: Any) -> Row:
+        if not isinstance(part, handle.RayValue):
+            return _embed(process, part) or put(process, part, origin)
+        # A value that another task has made stays that task's.
+        if "hmac" in part.row:
+            return {name: member for name, member in part.row.items() if name != "hmac"}
+        return part.row | {"owner": origin.owner()}
+
+    if isinstance(value, handle.RayValue):
+        return encode(value)
+    return trees.write(value, encode) if trees.holds_ray_values(value) else None
 
 
 def _embed(process: Process, value: Any) -> Row | None:
@@ -231,11 +314,12 @@ def _remember(process: Process, origin: Origin, value: Any, row: Row) -> None:
         process.pushes.append(Push(key, value, row))
 
 
-def _is_owner(row: Row, where: Coordinates | None) -> bool:
+def _is_owner(
+    row: Row, where: Coordinates | None, fields: tuple[str, ...] = ("dag_id", "run_id", "task_id", "key")
+) -> bool:
     if where is None:
         return True
     owner = row.get("owner") or {}
-    fields = ("dag_id", "run_id", "task_id", "key")
     return all(owner.get(field) == getattr(where, field) for field in fields)
 
 

@@ -1,0 +1,339 @@
+"""
+Values in Ray clusters: where one is, how it comes here or goes there, and when it may go.
+
+A value stays in the memory of the cluster in which a task has made it. It is fetched once per host, into the store,
+where the next task of the host finds it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import replace
+from time import monotonic, perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from airfreight import journal, references
+from airfreight.errors import AirfreightError, ObjectLostError, ObjectNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from airfreight._remote import RayClient, RayRunner
+    from airfreight.process import Process
+    from airfreight.ray.attempt import Attempt
+    from airfreight.ray.connection import RayConnection
+    from airfreight.ray.handle import StoredValue
+    from airfreight.references import Row
+
+#: One name for all of it, so that it can be filtered as a whole.
+log = logging.getLogger("airfreight.xcom")
+
+#: Seconds between two lines about a transfer.
+_PROGRESS_SECONDS = 10.0
+
+#: A task that runs again waits no longer for the cluster to forget what the one before it made.
+_DROP_SECONDS = 3.0
+
+#: So many runs of others a task asks Airflow about.
+_ASKED_MAX = 4
+
+_RUN_HAS_ENDED = frozenset({"success"})
+_TASK_HAS_SUCCEEDED = frozenset({"success", "skipped", "removed"})
+
+
+class Cluster(NamedTuple):
+    """
+    A Ray cluster in which values may be.
+
+    :param conn_id: the Airflow connection.
+    :param dashboard: another dashboard than the connection's; ``None`` for its own.
+    """
+
+    conn_id: str
+    dashboard: str | None
+    client: RayClient
+    runner: RayRunner
+    session: str | None
+
+    @property
+    def where(self) -> dict[str, Any]:
+        """What rows say of it."""
+        where: dict[str, Any] = {"conn": self.conn_id, "session": self.session}
+        if self.dashboard:
+            where["dashboard"] = self.dashboard
+        return where
+
+
+def cluster(connection: RayConnection, dashboard: str | None = None, client: RayClient | None = None) -> Cluster:
+    """The cluster of a connection."""
+    client = client or connection.client(dashboard)
+    session = client.cluster().get("session_name")
+    return Cluster(connection.conn_id, dashboard, client, runner(connection, client), session)
+
+
+def runner(connection: RayConnection, client: RayClient) -> RayRunner:
+    """The runner of a cluster, which need not run yet."""
+    from airfreight.ray.parcel import driver_package
+
+    return client.runner(driver_package(), port=connection.runner_port, idle_seconds=connection.runner_idle_seconds)
+
+
+def owner_name(attempt: Attempt) -> str:
+    """What the owner of a DAG run's values is called in the cluster."""
+    parts = (attempt.deployment, attempt.dag_id, attempt.run_id, attempt.run)
+    return f"airfreight-owner-{_digest(parts)[:20]}"
+
+
+def owner_info(attempt: Attempt) -> dict[str, str]:
+    """What an owner says about itself."""
+    return {"deployment": attempt.deployment, "dag_id": attempt.dag_id, "run_id": attempt.run_id}
+
+
+def object_name(row: Row) -> str:
+    """What the copy of a Ray value is called in every store: its copies are one object."""
+    ray = row["ray"]
+    return _digest((ray["owner"], ray["generation"], ray["key"]))[:32]
+
+
+def _digest(parts: Iterable[str]) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def keeps_values() -> bool:
+    """Whether rows may stand for values in clusters: only our XCom backend can read them."""
+    from airflow.sdk.execution_time.xcom import XCom
+
+    from airfreight.xcom import AirfreightXCom
+
+    return isinstance(XCom, type) and issubclass(XCom, AirfreightXCom)
+
+
+# Values here
+
+
+def fetch(process: Process, row: Row) -> str:
+    """
+    Bring a value to this host, unless it is here.
+
+    :returns: the name of its copy in the store.
+    :raises ObjectLostError: it is gone from the cluster, and there is no checkpoint; the message says why, and which
+        task to clear.
+    """
+    name = object_name(row)
+    began = perf_counter()
+    if process.store.contains(name):
+        journal.fetched(row, "from the copy on this host", began)
+        return name
+    note_use(process, row)
+    try:
+        how = _fetch(process, row)
+    except AirfreightError as error:
+        if "bucket" not in row:
+            raise
+        from airfreight import checkpoint
+
+        log.warning("%s; reading its checkpoint", error.message)
+        checkpoint.restore(process, row, {**row, "id": name})
+        how = "from its checkpoint"
+    journal.fetched(row, how, began)
+    return name
+
+
+def _fetch(process: Process, row: Row) -> str:
+    ray = row["ray"]
+    there = _cluster_of(process, row)
+    if ray.get("session") and there.session and there.session != ray["session"]:
+        raise _lost(
+            row,
+            f"was in the Ray cluster of connection `{there.conn_id}`, and another cluster answers there now: "
+            f"{there.session} in place of {ray['session']}",
+        )
+    value = {name: ray[name] for name in ("owner", "generation", "key")} | {"nbytes": row["nbytes"]}
+    try:
+        there.runner.fetch(value, store_of(process), progress=_progress("fetched", "from Ray"))
+    except (ObjectLostError, ObjectNotFoundError) as error:
+        raise _lost(
+            row,
+            f"is no longer in the Ray cluster of connection `{there.conn_id}`: it was freed when its run was over or "
+            f"its task ran again, or what owned it there has died ({error.message})",
+        ) from error
+    transport = getattr(there.runner, "transport", None)
+    by = {"port": " through the runner's own port", "mailbox": " through the dashboard"}.get(str(transport), "")
+    return f"from Ray, connection {there.conn_id},{by}" if by else f"from Ray, connection {there.conn_id}"
+
+
+def _cluster_of(process: Process, row: Row, seconds: float | None = None) -> Cluster:
+    from airfreight.hooks.ray import RayHook
+
+    ray = row["ray"]
+    key = (str(ray["conn"]), ray.get("dashboard"))
+    if seconds is None and (known := process.clusters.get(key)) is not None:
+        return known
+    connection = RayHook(key[0]).connection
+    if seconds is not None:
+        return cluster(replace(connection, timeout=seconds, patience=seconds), key[1])
+    found = process.clusters[key] = cluster(connection, key[1])
+    return found
+
+
+def _lost(row: Row, why: str) -> ObjectLostError:
+    hint = references.clear_hint(row.get("owner") or {})
+    return ObjectLostError(
+        f"{references.value_text(row)} {why}", f"{hint}; with checkpoint=True a task keeps a copy in a bucket"
+    )
+
+
+def _progress(done: str, where: str) -> Callable[[int, int], None]:
+    """Says now and then how far a transfer has come; short ones say nothing."""
+    began = said = monotonic()
+
+    def progress(nbytes: int, total: int) -> None:
+        nonlocal said
+        now = monotonic()
+        if now - said < _PROGRESS_SECONDS:
+            return
+        said = now
+        log.info(
+            "%s %s of %s %s so far, %s a second",
+            done,
+            references.size_text(nbytes),
+            references.size_text(total),
+            where,
+            references.size_text(round(nbytes / (now - began))),
+        )
+
+    return progress
+
+
+def store_of(process: Process) -> dict[str, Any]:
+    """The store, as the other compiled module opens it: with the same limits."""
+    settings = process.settings
+    return {
+        "path": process.store.path,
+        "capacity_bytes": settings.capacity_bytes,
+        "spill_path": settings.spill_path,
+        "spill_capacity_bytes": settings.spill_capacity_bytes,
+        "pool_bytes": settings.pool_bytes,
+        "ttl_seconds": round(settings.ttl_hours * 3600),
+    }
+
+
+# Values there
+
+
+def send(process: Process, value: StoredValue, there: Cluster, owner: str, info: Mapping[str, str]) -> dict[str, Any]:
+    """
+    Give a value of the store to a cluster, which may have it already.
+
+    :returns: what it is called there.
+    """
+    began = perf_counter()
+    place = there.runner.send(value.name, store_of(process), owner, dict(info), progress=_progress("sent", "to Ray"))
+    log.info(
+        "gave %s, %s, to Ray, connection %s, in %.1f ms",
+        value.type,
+        value.row.get("size"),
+        there.conn_id,
+        (perf_counter() - began) * 1e3,
+    )
+    return {name: place[name] for name in ("owner", "generation", "key")}
+
+
+# The end of values
+
+
+def drop(process: Process, row: Row) -> None:
+    """Free a value in its cluster, if that can be done at once: its task runs again, and must not fail for it."""
+    process.store.delete(object_name(row))
+    ray = row["ray"]
+    try:
+        there = _cluster_of(process, row, _DROP_SECONDS)
+        if ray.get("session") == there.session and there.runner.running():
+            there.runner.drop(ray["owner"], ray["key"])
+    except Exception as error:  # noqa: BLE001 - whatever it is, the value goes with its run
+        log.info("left a replaced value in Ray until its run is over: %s", error)
+
+
+def note_use(process: Process, row: Row) -> None:
+    """Remember that this task has had to do with the values of a run."""
+    process.ray_rows.setdefault((str(row["ray"]["conn"]), str(row["ray"]["owner"])), row)
+
+
+def clean(there: Cluster, attempt: Attempt, task_instance: Any, retention_hours: float) -> None:
+    """
+    Free what runs have left that are over: a little work of every task on Ray, for Airflow tells nobody of their end.
+
+    Never fails a task.
+    """
+    try:
+        asked = 0
+        mine = owner_name(attempt)
+        for owner in there.runner.owners():
+            info = owner.get("info") or {}
+            if info.get("deployment") != attempt.deployment or owner["name"] == mine or owner.get("running"):
+                continue
+            if _idle_hours(owner) < retention_hours:
+                continue
+            asked += 1
+            if asked > _ASKED_MAX:
+                return
+            if _has_ended(task_instance, info):
+                there.runner.drop_owner(owner["name"])
+                log.info("freed what run %s of DAG %s had left in Ray", info.get("run_id"), info.get("dag_id"))
+    except Exception as error:  # noqa: BLE001 - the owners end by themselves
+        log.info("left what ended runs have in Ray for later: %s", error)
+
+
+def finish(process: Process, task_instance: Any) -> None:
+    """
+    Free what a run has left in Ray after its last task has succeeded, where the settings want nothing kept.
+
+    Never fails a task: it is over.
+    """
+    if not process.ray_rows or process.settings.ray_retention_hours > 0:
+        return
+    try:
+        mine = {
+            key: row
+            for key, row in process.ray_rows.items()
+            if (row.get("owner") or {}).get("run_id") == task_instance.run_id
+            and (row.get("owner") or {}).get("dag_id") == task_instance.dag_id
+        }
+        if not mine or not _is_last(task_instance):
+            return
+        for row in mine.values():
+            _cluster_of(process, row, _DROP_SECONDS).runner.drop_owner(row["ray"]["owner"])
+    except Exception as error:  # noqa: BLE001 - the next task on Ray does it, or the owner itself
+        log.info("left what this run has in Ray for later: %s", error)
+
+
+def _is_last(task_instance: Any) -> bool:
+    """Whether all other tasks of the run have succeeded or were skipped."""
+    index = task_instance.map_index
+    me = task_instance.task_id if index is None or index < 0 else f"{task_instance.task_id}_{index}"
+    states = task_instance.get_task_states(dag_id=task_instance.dag_id, run_ids=[task_instance.run_id])
+    found = states.get(task_instance.run_id) or {}
+    return me in found and all(
+        str(getattr(state, "value", state)) in _TASK_HAS_SUCCEEDED for name, state in found.items() if name != me
+    )
+
+
+def _has_ended(task_instance: Any, info: Mapping[str, Any]) -> bool:
+    try:
+        state = task_instance.get_dagrun_state(info["dag_id"], info["run_id"])
+    except Exception as error:  # noqa: BLE001 - its class differs between versions
+        # A run that was deleted has ended as well; any other answer says nothing.
+        return "not_found" in str(error).lower() or "404" in str(error)
+    return str(getattr(state, "value", state)) in _RUN_HAS_ENDED
+
+
+def _idle_hours(owner: Mapping[str, Any]) -> float:
+    from time import time
+
+    used_at = owner.get("used_at")
+    if used_at is None:
+        return 0.0
+    # Seconds or milliseconds since 1970.
+    seconds = float(used_at) / 1000 if float(used_at) > 1e11 else float(used_at)
+    return max(time() - seconds, 0.0) / 3600
