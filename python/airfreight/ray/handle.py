@@ -29,7 +29,7 @@ def exist() -> bool:
     return _made
 
 
-class _Handle:
+class Handle:
     """What both kinds have in common."""
 
     __slots__ = ("row",)
@@ -67,7 +67,7 @@ class _Handle:
         )
 
 
-class RayValue(_Handle):
+class RayValue(Handle):
     """A value in a Ray cluster."""
 
     __slots__ = ()
@@ -89,7 +89,7 @@ class RayValue(_Handle):
         return f"<{self.type}{f', {size},' if size else ''} on Ray, connection {self.row['ray'].get('conn')}>"
 
 
-class StoredValue(_Handle):
+class StoredValue(Handle):
     """A value in the store of this host, taken by a task on Ray without being read here."""
 
     __slots__ = ()
@@ -104,9 +104,9 @@ class StoredValue(_Handle):
         return f"<{self.type}{f', {size},' if size else ''} in the store>"
 
 
-def within(value: Any, depth: int = 0) -> Iterator[_Handle]:
+def within(value: Any, depth: int = 0) -> Iterator[Handle]:
     """Every handle in a value: itself, or in its lists, tuples and dicts."""
-    if isinstance(value, _Handle):
+    if isinstance(value, Handle):
         yield value
     elif depth < _DEPTH_MAX:
         if type(value) is dict:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from airfreight.errors import InvalidError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from airfreight.ray.function import Function
 
@@ -62,6 +62,9 @@ class Parcel:
     :param arguments: where they are, as :meth:`Function.argument` told.
     :param environment: environment variables of the function.
     :param libraries: the versions that this process has of the libraries whose objects travel.
+    :param inputs: what the values that are in the cluster already are called there; the arguments refer to their
+        places here.
+    :param plane: whose a result is to be that stays in the cluster; ``None`` if it is to come back.
     :raises InvalidError: it is larger than what a cluster's head should hold.
     """
 
@@ -72,6 +75,8 @@ class Parcel:
         *,
         environment: Mapping[str, str],
         libraries: Mapping[str, str | None],
+        inputs: Sequence[Mapping[str, Any]] = (),
+        plane: Mapping[str, Any] | None = None,
     ) -> None:
         values = function.values
         if values.nbytes > BYTES_MAX:
@@ -105,6 +110,10 @@ class Parcel:
             "arguments": arguments,
             "data": {"bytes": values.nbytes, "parts": [f"data.{index}" for index in range(len(self._parts))]},
         }
+        if inputs:
+            manifest["inputs"] = [dict(each) for each in inputs]
+        if plane is not None:
+            manifest["plane"] = dict(plane)
         self._manifest = json.dumps(manifest)
         #: The folder's name on the cluster: what is in it, in brief.
         self.name = f"airfreight_parcel_{self._hash()}"

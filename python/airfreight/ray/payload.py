@@ -8,12 +8,16 @@ import sys
 import types
 from dataclasses import dataclass, field
 from operator import attrgetter, methodcaller
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airfreight.codec import note
 from airfreight.codec.reducers import reducer_for
 from airfreight.codec.refusal import UnstorableError, explain
 from airfreight.codec.sink import Sink
+from airfreight.ray.handle import Handle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: Where a buffer may begin, so that arrays over it are aligned.
 _ALIGNMENT = 64
@@ -37,6 +41,8 @@ class Values:
     modules: set[str] = field(default_factory=set)
     #: Functions and classes that values refer to by name.
     named: list[Any] = field(default_factory=list)
+    #: Where among the call's inputs a handle's value is; ``None`` while there are no handles.
+    number: Callable[[Handle], int] | None = None
 
     def add(self, value: Any, subject: str) -> dict[str, Any]:
         """
@@ -50,7 +56,7 @@ class Values:
         if not self.allow_pickle:
             return self._add_plain(target, value, subject)
         sink = Sink(target)
-        pickler = _Pickler(sink)
+        pickler = _Pickler(sink) if self.number is None else _Referrer(sink, self.number)
         try:
             pickler.dump(value)
         except MemoryError:
@@ -137,6 +143,17 @@ class _Pickler(pickle.Pickler):
             # Not what compiled libraries make up for themselves.
             if top not in sys.stdlib_module_names and getattr(sys.modules.get(top), "__spec__", None) is not None:
                 self.modules.add(top)
+
+
+class _Referrer(_Pickler):
+    """A pickler for values with handles in them, which refer to what is in the cluster already."""
+
+    def __init__(self, sink: Sink, number: Callable[[Handle], int]) -> None:
+        super().__init__(sink)
+        self._number = number
+
+    def persistent_id(self, value: Any) -> Any:
+        return ("airfreight", self._number(value)) if isinstance(value, Handle) else None
 
 
 class _Table(dict[type, Any]):
