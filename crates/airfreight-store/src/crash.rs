@@ -13,6 +13,8 @@ pub const CRASH_POINTS: &[&str] = &[
     "recycle.resized",
     "recycle.copied",
     "relocate.copied",
+    "receive.part",
+    "receive.checked",
     "delete.renamed",
     "delete.locked",
     "delete.pooled",

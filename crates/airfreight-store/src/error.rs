@@ -58,6 +58,14 @@ pub enum StoreError {
         /// What is wrong with it.
         source: FormatError,
     },
+    /// Bytes that arrived from elsewhere are not the object they should be. Nothing of them was kept.
+    #[error("object {name} arrived damaged")]
+    Damaged {
+        /// Which object.
+        name: ObjectName,
+        /// What is wrong with it.
+        source: FormatError,
+    },
     /// The object can't be laid out.
     #[error("the object cannot be written")]
     Unwritable {
@@ -128,7 +136,7 @@ impl StoreError {
             Self::NotFound { .. } | Self::Missing { .. } => ErrorKind::NotFound,
             Self::Full { .. } => ErrorKind::Full,
             Self::Foreign { .. } => ErrorKind::Denied,
-            Self::Corrupt { .. } => ErrorKind::Corrupt,
+            Self::Corrupt { .. } | Self::Damaged { .. } => ErrorKind::Corrupt,
             Self::Unwritable { .. } | Self::Name { .. } | Self::Options { .. } => ErrorKind::Invalid,
             Self::Removed { .. } => ErrorKind::Unavailable,
             Self::Stuck { .. } | Self::Blocked { .. } => ErrorKind::Conflict,
@@ -157,6 +165,11 @@ impl StoreError {
                 path.display()
             ),
             Self::Corrupt { .. } => "clear the task that returned the value, so that it is made again".into(),
+            Self::Damaged { .. } => {
+                "run the task again: it asks for another copy; if that is damaged, too, clear the task that returned \
+                the value"
+                    .into()
+            }
             Self::Removed { .. } => {
                 "run the task again: a new store is made; values that were in the old one are lost, \
                 so clear the tasks that returned them"

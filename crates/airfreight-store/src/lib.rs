@@ -23,10 +23,12 @@
 mod copy;
 mod crash;
 mod error;
+mod file;
 mod ledger;
 mod location;
 mod pool;
 mod read;
+mod receive;
 mod remove;
 mod room;
 mod scan;
@@ -40,8 +42,10 @@ mod write;
 
 pub use crash::CRASH_POINTS;
 pub use error::StoreError;
+pub use file::ObjectFile;
 pub use location::{Location, SHARED_MEMORY_BYTES_MIN, default_spill_path, huge_pages, huge_pages_on_request};
 pub use read::{Description, Object};
+pub use receive::{Payload, Receiver};
 pub use store::{CAPACITY_BYTES_MIN, DEFAULT_TTL, Options, Stat, Store};
 pub use sweep::Collected;
 pub use sys::Access;

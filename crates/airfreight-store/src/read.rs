@@ -85,6 +85,12 @@ impl Object {
         self.footer.entries.get(index).map(|entry| self.range(entry.offset(), entry.bytes()))
     }
 
+    /// The whole of the object's file, header and footer included, while nobody writes through [`Self::as_ptr`].
+    #[must_use]
+    pub fn file(&self) -> &[u8] {
+        self.range(0, self.header.file_bytes)
+    }
+
     fn range(&self, offset: u64, bytes: u64) -> &[u8] {
         // In range: header and footer were checked against the file's real length before the body was made.
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
@@ -136,12 +142,12 @@ pub struct Description {
 }
 
 /// A file of the store that is open, locked and known to be the object.
-struct Pinned {
-    fd: OwnedFd,
+pub(crate) struct Pinned {
+    pub(crate) fd: OwnedFd,
     stat: Stat,
-    header: Header,
+    pub(crate) header: Header,
     /// The file's beginning; all of it where it is short.
-    first: HeapBytes,
+    pub(crate) first: HeapBytes,
     kind: TierKind,
 }
 
@@ -222,13 +228,13 @@ fn get_in(tier: &Tier, name: ObjectName, access: Access) -> Result<Option<Object
 
 /// Whether opening counts as use.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Timing {
+pub(crate) enum Timing {
     Use,
     Look,
 }
 
 /// Opens and locks an object's file. `None` when this tier doesn't have it.
-fn pin(tier: &Tier, name: ObjectName, timing: Timing) -> Result<Option<Pinned>> {
+pub(crate) fn pin(tier: &Tier, name: ObjectName, timing: Timing) -> Result<Option<Pinned>> {
     let file = name.to_string();
     // What lies there may be no plain file; opening a pipe would wait for its writer.
     let mut flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -348,7 +354,7 @@ fn touch(pinned: &Pinned) {
     }
 }
 
-fn read_footer(fd: &OwnedFd, header: &Header, first: &HeapBytes) -> rustix::io::Result<Vec<u8>> {
+pub(crate) fn read_footer(fd: &OwnedFd, header: &Header, first: &HeapBytes) -> rustix::io::Result<Vec<u8>> {
     let start = usize::try_from(header.table_offset).unwrap_or(usize::MAX);
     let len = usize::try_from(header.footer_bytes()).map_err(|_| Errno::FBIG)?;
     if let Some(footer) = first.bytes().get(start..).and_then(|rest| rest.get(..len)) {
@@ -367,7 +373,7 @@ fn file_bytes(stat: &Stat) -> u64 {
     u64::try_from(stat.st_size).unwrap_or(0)
 }
 
-fn read_exact(fd: &OwnedFd, mut bytes: &mut [u8], mut offset: u64) -> rustix::io::Result<()> {
+pub(crate) fn read_exact(fd: &OwnedFd, mut bytes: &mut [u8], mut offset: u64) -> rustix::io::Result<()> {
     while !bytes.is_empty() {
         let got = rustix::io::retry_on_intr(|| rustix::io::pread(fd, &mut *bytes, offset))?;
         if got == 0 {

@@ -10,9 +10,11 @@ use rustix::fs::{self, AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::error::{Result, StoreError};
+use crate::file::ObjectFile;
 use crate::ledger::{Counter, Ledger};
 use crate::location::{Location, available_bytes, default_spill_path, huge_pages, is_tmpfs, total_bytes};
 use crate::read::{Description, Object};
+use crate::receive::Receiver;
 use crate::spill::open_folder;
 use crate::sweep::Collected;
 use crate::sys::Access;
@@ -180,6 +182,25 @@ impl Store {
         Writer::new(Arc::clone(&self.inner))
     }
 
+    /// Begins an object whose file arrives from elsewhere: `file_bytes` of it, to be called `name`. Room for all of it
+    /// is reserved now, so that nothing is sent for which there is none.
+    ///
+    /// # Errors
+    /// - [`StoreError::Full`]: no room in memory nor on the spill disk.
+    /// - [`StoreError::Damaged`]: no object is as short as that.
+    /// - [`StoreError::Removed`], [`StoreError::Io`]: the directory or the system refused.
+    pub fn receive(&self, name: ObjectName, file_bytes: u64) -> Result<Receiver> {
+        Receiver::new(Arc::clone(&self.inner), name, file_bytes)
+    }
+
+    /// Opens a sealed object's file for reading its bytes as they are, header and footer included. It counts as use.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn file(&self, name: ObjectName) -> Result<ObjectFile> {
+        self.inner.file(name)
+    }
+
     /// Opens a sealed object and pins it for as long as the returned [`Object`] lives.
     ///
     /// Up to 72 KiB it is read and checked; a longer one costs one open, one lock and one `mmap`, whatever its size, and
@@ -209,8 +230,7 @@ impl Store {
     /// Whether the store has a name, in any tier.
     #[must_use]
     pub fn contains(&self, name: ObjectName) -> bool {
-        let file = name.to_string();
-        self.inner.tiers().any(|tier| fs::statat(&tier.objects, &file, AtFlags::SYMLINK_NOFOLLOW).is_ok())
+        self.inner.has(name)
     }
 
     /// Removes a name in every tier. Readers keep what they hold. `false` when nobody had it.
@@ -305,6 +325,11 @@ impl Limits {
 }
 
 impl Inner {
+    pub(crate) fn has(&self, name: ObjectName) -> bool {
+        let file = name.to_string();
+        self.tiers().any(|tier| fs::statat(&tier.objects, &file, AtFlags::SYMLINK_NOFOLLOW).is_ok())
+    }
+
     /// The tiers in the order in which they are looked at.
     pub(crate) fn tiers(&self) -> impl Iterator<Item = &Tier> {
         std::iter::once(&self.memory).chain(std::iter::once_with(|| self.spill_if_any()).flatten())

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use airfreight_core::format::Checksum;
 use rustix::fs::{self, AtFlags, FallocateFlags, FlockOperation, OFlags, Timestamps};
 use rustix::io::Errno;
 use rustix::process::{Pid, getpid};
@@ -12,6 +13,7 @@ use crate::crash::crash_point;
 use crate::error::{Result, StoreError};
 use crate::ledger::LedgerLock;
 use crate::pool::Claimed;
+use crate::read::read_exact;
 use crate::store::Inner;
 use crate::tier::{SEALED, Tier, TierKind, footprint};
 
@@ -185,6 +187,36 @@ impl Temp {
             (resident_bytes, _) => copy::write_resident(fd, pieces, resident_bytes),
         };
         written.map_err(self.error("write"))
+    }
+
+    /// Writes a part of what is to be written, wherever in the file it belongs.
+    pub(crate) fn write_part(&self, pieces: &[Piece<'_>]) -> Result<()> {
+        let fd = self.fd.as_fd();
+        let written = match (self.resident_bytes, self.kind) {
+            (0, TierKind::Memory) => copy::write_fresh(fd, pieces),
+            // To map a whole file for each of its parts would cost more than it saves.
+            _ => copy::write_plain(fd, pieces),
+        };
+        written.map_err(self.error("write"))
+    }
+
+    /// Fills `bytes` with what was written at `offset`.
+    pub(crate) fn read(&self, bytes: &mut [u8], offset: u64) -> Result<()> {
+        read_exact(&self.fd, bytes, offset).map_err(self.error("read back"))
+    }
+
+    /// The checksum of what stands in `start..end`.
+    pub(crate) fn checksum(&self, start: u64, end: u64) -> Result<u64> {
+        let mut checksum = Checksum::new();
+        let mut buffer = vec![0; 1 << 20];
+        let mut offset = start;
+        while offset < end {
+            let want = buffer.len().min(usize::try_from(end - offset).unwrap_or(usize::MAX));
+            self.read(&mut buffer[..want], offset)?;
+            checksum.update(&buffer[..want]);
+            offset += want as u64;
+        }
+        Ok(checksum.finish())
     }
 
     /// Makes sure that pages exist for `start..end`, so that running out of room is an error here.

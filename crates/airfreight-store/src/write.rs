@@ -148,7 +148,7 @@ impl Writer {
                     other => other?,
                 }
                 let payload_crc = (temp.kind() == TierKind::Spill)
-                    .then(|| file_checksum(&temp, HEADER_BYTES, layout.table_offset))
+                    .then(|| temp.checksum(HEADER_BYTES, layout.table_offset))
                     .transpose()?;
                 temp.write(&[Piece { offset: 0, bytes: &content.header(payload_crc) }])?;
                 temp.trim(layout.file_bytes)?;
@@ -206,23 +206,6 @@ impl Content<'_> {
         }
         checksum.finish()
     }
-}
-
-fn file_checksum(temp: &Temp, start: u64, end: u64) -> Result<u64> {
-    let mut checksum = Checksum::new();
-    let mut buffer = vec![0; 1 << 20];
-    let mut offset = start;
-    while offset < end {
-        let want = buffer.len().min(usize::try_from(end - offset).unwrap_or(usize::MAX));
-        let got = rustix::io::retry_on_intr(|| rustix::io::pread(temp.fd(), &mut buffer[..want], offset))
-            .map_err(StoreError::io("read back", temp.kind().as_str()))?;
-        if got == 0 {
-            return Err(StoreError::Internal("a temporary file is shorter than what was written"));
-        }
-        checksum.update(&buffer[..got]);
-        offset += got as u64;
-    }
-    Ok(checksum.finish())
 }
 
 impl Inner {
@@ -322,7 +305,7 @@ impl Inner {
     }
 
     /// Moves the first `written` bytes of an unfinished file to the spill disk, with room for `bytes` there.
-    fn relocate(
+    pub(crate) fn relocate(
         self: &Arc<Self>,
         temp: &mut Temp,
         written: u64,

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use airfreight_core::ObjectName;
+use airfreight_core::format::{FormatError, HEADER_LEN, Layout};
+use airfreight_core::{ObjectId, ObjectName};
 use airfreight_store::{Object, Store, StoreError};
 use serde::{Deserialize, Serialize};
 
@@ -102,6 +103,28 @@ impl Sample {
         let buffers: Vec<&[u8]> = buffers.iter().map(Vec::as_slice).collect();
         let metadata = serde_json::to_string(self).unwrap_or_default();
         writer.seal(&buffers, &metadata)
+    }
+
+    /// The object's file as another host may send it, under an id that the seed tells.
+    ///
+    /// # Errors
+    /// The format's.
+    pub fn file(&self) -> Result<(ObjectId, Vec<u8>), FormatError> {
+        let id = ObjectId::from_bytes(u128::from(self.seed).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c).to_le_bytes());
+        let metadata = serde_json::to_string(self).unwrap_or_default();
+        let lengths = self.buffers.iter().map(|&bytes| bytes as u64);
+        let layout = Layout::new(self.stream_bytes as u64, lengths, metadata.len())?;
+        let footer = layout.footer(&metadata);
+        let mut file = vec![0; HEADER_LEN];
+        file.extend(fill(self.seed, 0, self.stream_bytes));
+        for (index, (&bytes, entry)) in self.buffers.iter().zip(&layout.entries).enumerate() {
+            file.resize(usize::try_from(entry.offset()).unwrap_or(usize::MAX), 0);
+            file.extend(fill(self.seed, index + 1, bytes));
+        }
+        file.resize(usize::try_from(layout.table_offset).unwrap_or(usize::MAX), 0);
+        file.extend(&footer);
+        file[..HEADER_LEN].copy_from_slice(&layout.header(id, &footer, None, 1).encode());
+        Ok((id, file))
     }
 
     /// The content that an object's metadata tells.

@@ -1,7 +1,7 @@
 //! Fixed courses of operations that between them pass every crash point of the store.
 
 use airfreight_core::ObjectName;
-use airfreight_store::{Access, Options, Store, StoreError};
+use airfreight_store::{Access, Options, Payload, Store, StoreError};
 
 use crate::{Event, Reporter, Sample, Scratch, fork};
 
@@ -38,6 +38,19 @@ impl Cast<'_> {
     fn put_stream(&mut self, bytes: usize) -> Result<ObjectName, StoreError> {
         let sample = Sample { stream_bytes: bytes, ..self.sample(5) };
         self.put_sample(&sample)
+    }
+
+    /// Receives an object in parts that come in no order.
+    fn receive(&mut self, bytes: usize) -> Result<ObjectName, StoreError> {
+        let sample = self.sample(bytes);
+        let (id, file) = sample.file().unwrap_or_else(|wrong| panic!("{wrong}"));
+        let receiver = self.store.receive(ObjectName::new(id), file.len() as u64)?;
+        for (index, part) in file.chunks(300_001).enumerate().rev() {
+            receiver.write(index as u64 * 300_001, part)?;
+        }
+        let name = receiver.seal(Payload::Verified)?;
+        self.reporter.tell(&Event::Put { name, seed: sample.seed, bytes: sample.bytes(), inode: 0 });
+        Ok(name)
     }
 
     fn put_sample(&self, sample: &Sample) -> Result<ObjectName, StoreError> {
@@ -172,6 +185,18 @@ fn remains(cast: &mut Cast<'_>) -> Result<(), StoreError> {
     cast.delete(kept)
 }
 
+/// Objects that arrive from elsewhere: short, fresh, into a recycled file, and more than memory holds.
+fn arrivals(cast: &mut Cast<'_>) -> Result<(), StoreError> {
+    cast.receive(1000)?;
+    let fresh = cast.receive(2 * MIB)?;
+    cast.delete(fresh)?;
+    cast.receive(2 * MIB)?;
+    for _ in 0..4 {
+        cast.receive(MIB)?;
+    }
+    Ok(())
+}
+
 impl Script {
     /// All scripts.
     pub const ALL: &[Self] = &[
@@ -180,6 +205,7 @@ impl Script {
         Self { name: "overflow", capacity_mib: 4, spill_mib: 64, body: overflow },
         Self { name: "warm-gives-way", capacity_mib: 4, spill_mib: 64, body: warm_gives_way },
         Self { name: "outgrow", capacity_mib: 17, spill_mib: 256, body: outgrow },
+        Self { name: "arrivals", capacity_mib: 4, spill_mib: 64, body: arrivals },
         Self { name: "lapse", capacity_mib: 4, spill_mib: 64, body: lapse },
         Self { name: "remains", capacity_mib: 64, spill_mib: 64, body: remains },
     ];
