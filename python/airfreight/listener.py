@@ -33,7 +33,7 @@ def on_task_instance_success(task_instance: Any) -> None:
     if type(task_instance).__name__ == "RuntimeTaskInstance":
         from airfreight.process import here
 
-        if here().ray_rows:
+        if here().ray_owners:
             from airfreight.ray import plane
 
             plane.finish(here(), task_instance)

@@ -50,8 +50,8 @@ class Process:
         self._written: dict[str | None, list[str]] = {}
         #: The Ray clusters that values were fetched from, by connection and dashboard.
         self.clusters: dict[tuple[str, str | None], Cluster] = {}
-        #: A row of each run whose values in Ray the task has had to do with, by connection and owner.
-        self.ray_rows: dict[tuple[str, str], Row] = {}
+        #: The owners in Ray that the task has had to do with, by connection and dashboard, each with DAG and run.
+        self.ray_owners: dict[tuple[str, str | None, str], tuple[str, str]] = {}
 
     @cached_property
     def settings(self) -> Settings:
@@ -125,7 +125,7 @@ class Process:
         """Forget the task instance: it is over. Only ``dag.test()`` runs another one in the same process."""
         self.task_instance = None
         self.pushes.clear()
-        self.ray_rows.clear()
+        self.ray_owners.clear()
         self._written.clear()
 
     def wrote(self, key: str | None, names: Iterable[str]) -> None:

@@ -103,6 +103,17 @@ def purge(row: Row, where: Coordinates | None) -> None:
             process.store.delete(name)
 
 
+def take(row: Row) -> Any:
+    """What a task returns that makes a value its own which stands in a row: handles of what is in Ray, else values."""
+    process = here()
+    references.verify(row, process.keys)
+
+    def load(part: Row) -> Any:
+        return handle.RayValue(part) if "ray" in part else load_part(process, part)
+
+    return trees.read(row, load) if "tree" in row else load(row)
+
+
 def load(row: Row) -> Any:
     """The value of a row that is known to be ours: a handle's."""
     return load_part(here(), row)

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import logging
 import os
-import warnings
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk.bases.decorator import DecoratedOperator, task_decorator_factory
 
 from airfreight.errors import AirfreightError, InvalidError
 from airfreight.operators.ray import SubmitRayJob
+from airfreight.process import here
+from airfreight.ray import versions, warm
+from airfreight.ray.warm import ISOLATIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from airflow.sdk import Context
     from airflow.sdk.bases.decorator import TaskDecorator
 
     from airfreight._remote import RayClient
+    from airfreight.ray.attempt import Attempt
     from airfreight.ray.outcome import Outcome
+    from airfreight.ray.parcel import Parcel
+    from airfreight.ray.plane import Cluster
+    from airfreight.ray.warm import Calls
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +56,12 @@ _CONFIG = {
         "label_selector",
         "deferrable",
         "working_dir",
+        "mode",
+        "isolation",
+        "eager",
+        "checkpoint",
+        "checkpoint_source",
+        "reuse_checkpoint",
     )
 } | {
     "resources": "ray_resources",
@@ -63,19 +75,32 @@ _CONFIG = {
 #: CPUs of a function whose task and connection say nothing, as astronomer's decorator has it; its operator has 0.
 _NUM_CPUS = 1
 
+#: What comes back with the news that a call is over; a larger result stays in the cluster.
+_INLINE_BYTES_MAX = 12 * 1024
+
+_INPUT_LOST = "INPUT_LOST"
+
 
 class _RayDecoratedOperator(DecoratedOperator, SubmitRayJob):
     """
-    Runs a function as a Ray job and returns its value.
+    Runs a function on Ray, by a runner or as a job, and returns its value or a handle of it.
 
     :param python_callable: the function.
     :param op_args: its positional arguments.
     :param op_kwargs: its keyword arguments.
-    :param config: more of :class:`~airfreight.operators.ray.SubmitRayJob`'s parameters, or a function that gives them.
-        What is said outside of it counts for more.
+    :param config: more of these parameters and of :class:`~airfreight.operators.ray.SubmitRayJob`'s, or a function
+        that gives them. What is said outside of it counts for more.
+    :param mode: ``auto``, ``warm`` or ``cold``; by default as the connection says, then the settings.
+    :param isolation: ``pool`` runs the function in a process that ran others before, ``process`` in a fresh one.
+    :param eager: run it in the actor of its DAG run that keeps what refers into Ray.
+    :param checkpoint: keep a copy of the value in a bucket: ``True``, or its URL or connection id.
+    :param checkpoint_source: the bucket of ``checkpoint=True``.
+    :param reuse_checkpoint: take a value that an earlier attempt has kept in place of running again.
     """
 
     custom_operator_name = "@task.ray"
+    #: Handles will do for arguments, see :func:`airfreight.caller.takes_handles`.
+    takes_ray_values = True
     template_fields: Sequence[str] = (*SubmitRayJob.template_fields, "op_args", "op_kwargs", "config")
     template_fields_renderers: ClassVar[dict[str, str]] = {
         **SubmitRayJob.template_fields_renderers,
@@ -91,14 +116,30 @@ class _RayDecoratedOperator(DecoratedOperator, SubmitRayJob):
         op_kwargs: Mapping[str, Any] | None = None,
         config: Any = None,
         entrypoint: str = "",
+        mode: str | None = None,
+        isolation: str | None = None,
+        eager: bool | None = None,
+        checkpoint: bool | str | None = None,
+        checkpoint_source: str | None = None,
+        reuse_checkpoint: bool | None = None,
         **kwargs: Any,
     ) -> None:
         if config is not None and not callable(config) and not isinstance(config, dict):
             raise InvalidError(
                 f"config of {python_callable.__name__} is neither a dict nor a function: {type(config).__qualname__}"
             )
+        own = {
+            "mode": mode,
+            "isolation": isolation,
+            "eager": eager,
+            "checkpoint": checkpoint,
+            "checkpoint_source": checkpoint_source,
+            "reuse_checkpoint": reuse_checkpoint,
+        }
         # Said here rather than in the config, or by default.
-        self._said = {_CONFIG[name] for name, value in kwargs.items() if name in _CONFIG and value is not None}
+        self._said = {
+            _CONFIG[name] for name, value in {**kwargs, **own}.items() if name in _CONFIG and value is not None
+        }
         super().__init__(
             python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, entrypoint=entrypoint, **kwargs
         )
@@ -107,6 +148,13 @@ class _RayDecoratedOperator(DecoratedOperator, SubmitRayJob):
         # Airflow calls a function that it finds in a template field, in its own way.
         self.config = {} if callable(config) else dict(config or {})
         self.config_function = config if callable(config) else None
+        self.mode = mode
+        self.isolation = isolation
+        self.eager = eager
+        self.checkpoint = checkpoint
+        self.checkpoint_source = checkpoint_source
+        self.reuse_checkpoint = reuse_checkpoint
+        self._cluster: Cluster | None = None
 
     @property
     def is_async(self) -> bool:
@@ -115,14 +163,18 @@ class _RayDecoratedOperator(DecoratedOperator, SubmitRayJob):
 
     def execute(self, context: Context) -> Any:
         """Submit the function or take over the job there is, wait for it, and return its value."""
-        self._configure(context)
+        with versions.no_retry_in_vain():
+            self._configure(context)
+            if (kept := self._kept(context)) is not None:
+                return kept[0]
         self.inlets.extend(_assets([*self.op_args, *self.op_kwargs.values()]))
         # Past the base class, whose own way differs from one Airflow to the next.
         return self._noted(SubmitRayJob.execute(self, context))
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:
         """Return the value after the trigger has seen the end of the job."""
-        self._configure(context)
+        with versions.no_retry_in_vain():
+            self._configure(context)
         return self._noted(super().execute_complete(context, event))
 
     def _noted(self, result: Any) -> Any:
@@ -148,6 +200,9 @@ class _RayDecoratedOperator(DecoratedOperator, SubmitRayJob):
                 setattr(self, attribute, value)
         if self.num_cpus is None and "num_cpus" not in self.hook.connection.defaults:
             self.num_cpus = _NUM_CPUS
+        if self.isolation is not None and self.isolation not in ISOLATIONS:
+            raise InvalidError(f"isolation={self.isolation!r} is none of {', '.join(ISOLATIONS)}")
+        self._plan_checkpoint()
 
     def _called(self, config: Callable[..., Any], context: Context) -> Any:
         """Calls a config function with what it names: the context, and anything of the operator."""
@@ -161,53 +216,232 @@ class _RayDecoratedOperator(DecoratedOperator, SubmitRayJob):
                 given[name] = getattr(self, name)
         return config(**given)
 
+    # Where it runs
+
+    def _choose(self, attempt: Attempt) -> Calls | None:
+        from airfreight.ray import plane
+
+        connection = self.hook.connection
+        environment = self._environment(connection.defaults.get("runtime_env") or {})
+        wished = warm.mode(self.mode, connection.mode, self.conn_id, here().settings.ray_mode)
+        hindrance = warm.obstacle(environment, self.entrypoint)
+        if not self.entrypoint:
+            _check_environment(self._name, environment)
+        if wished.name == "cold" and self.eager:
+            self.log.warning("`eager` has no effect on a Ray job of its own, whose actors end with it")
+
+        def start() -> Mapping[str, Any]:
+            return self._there.runner.ready(warm.READY_SECONDS)
+
+        if not warm.choose(wished, hindrance, self._name, start, self.log.info):
+            return None
+        return self._calls_of(plane.owner_name(attempt))
+
+    def _places(self, attempt: Attempt) -> Iterator[RayClient | Calls]:
+        from airfreight.ray import plane
+
+        yield self.client
+        # An attempt before may have run in the other mode.
+        if self.calls is not None:
+            yield self.calls
+        elif not self.entrypoint and self._there.runner.running():
+            yield self._calls_of(plane.owner_name(attempt))
+
+    @property
+    def _there(self) -> Cluster:
+        """The cluster, and what it holds."""
+        from airfreight.ray import plane
+
+        if self._cluster is None:
+            self._cluster = plane.cluster(self.hook.connection, self.dashboard_url, self.client)
+        return self._cluster
+
+    # What runs
+
     def _submission(self, context: Context, client: RayClient) -> dict[str, Any]:
         if self.entrypoint:
             return super()._submission(context, client)
-        from airfreight.ray import arguments, skew
+        from airfreight.ray import plane
+        from airfreight.ray.attempt import Attempt
+        from airfreight.ray.parcel import driver_package
+
+        attempt = Attempt.of(context)
+        info = plane.owner_info(attempt)
+        owner = {"name": plane.owner_name(attempt), **info}
+        stays = None
+        if self.calls is None and plane.keeps_values():
+            stays = {"runner": self._there.runner.id, "owner": owner["name"], "info": info, "key": self._id(attempt)}
+        parcel, places = self._pack(context, owner["name"], info, stays)
+        submission = super()._submission(context, client)
+        environment = submission.pop("runtime_env", None) or {}
+        modules = environment.get("py_modules", ())
+        if self.calls is None:
+            packages = [client.upload(driver_package()), *map(client.upload, parcel.packages())]
+            return submission | {
+                "entrypoint": f"exec {_python(environment.get('py_executable'))} {parcel.entrypoint}",
+                "runtime_env": environment | {"py_modules": [*packages, *modules]},
+            }
+        options = warm.options_of(submission)
+        if environment:
+            driver = client.upload(driver_package())
+            options["runtime_env"] = environment | {"py_modules": [driver, *modules]}
+        settings = here().settings
+        return {
+            "name": f"{attempt.dag_id}.{attempt.task_id}",
+            "owner": owner,
+            "options": options,
+            "isolation": self.isolation or "pool",
+            "eager": bool(self.eager),
+            "parcel": warm.parcel_of(parcel, client),
+            "inputs": places,
+            "parts": self._parts(context),
+            "inline_bytes_max": _INLINE_BYTES_MAX,
+            "ttl_seconds": settings.ray_ttl_hours * 3600,
+        }
+
+    def _pack(
+        self, context: Context, owner: str, info: Mapping[str, str], stays: Mapping[str, Any] | None
+    ) -> tuple[Parcel, list[dict[str, Any]]]:
+        """The call, and what the values are called that the cluster has."""
+        from airfreight.ray import arguments, inputs, skew
         from airfreight.ray.function import Function
-        from airfreight.ray.parcel import Parcel, driver_package
+        from airfreight.ray.handle import within
+        from airfreight.ray.parcel import Parcel
 
         environment = self._environment(self.hook.connection.defaults.get("runtime_env") or {})
         _check_environment(self._name, environment)
         function = Function(self.python_callable, _roots(context), allow_pickle=self._allows_pickle)
         args, kwargs = arguments.of(self.python_callable, self.op_args, self.op_kwargs, context)
+        taken: inputs.Inputs | None = None
+        if next(within([args, kwargs]), None) is not None:
+            if self._allows_pickle:
+                taken = inputs.Inputs(here(), self._there, owner, info, is_warm=self.calls is not None)
+                args, kwargs = taken.take([args, kwargs])
+            else:
+                args, kwargs = inputs.real([args, kwargs])
+        if taken is not None and taken.places:
+            function.values.number = taken.number
+            function.values.modules |= taken.types()
         shipped = function.argument(args, kwargs)
         if not {"conda", "py_executable"}.intersection(environment):
             # Else the job's Python is another than the cluster's.
-            skew.check_python(function, client.cluster()["python_version"])
+            skew.check_python(function, self.client.cluster()["python_version"])
+        places = [] if taken is None else taken.places
         parcel = Parcel(
             function,
             shipped,
             environment={name: value for name, value in os.environ.items() if name.startswith("AIRFLOW_CTX_")},
             libraries=skew.versions(function.libraries()),
+            inputs=places,
+            plane=stays,
         )
-        packages = [client.upload(driver_package()), *map(client.upload, parcel.packages())]
-        submission = super()._submission(context, client)
-        environment = submission.get("runtime_env") or {}
-        return submission | {
-            "entrypoint": f"exec {_python(environment.get('py_executable'))} {parcel.entrypoint}",
-            "runtime_env": environment | {"py_modules": [*packages, *environment.get("py_modules", ())]},
-        }
+        return parcel, places
+
+    def _parts(self, context: Context) -> str:
+        """Whether the parts of the result are to be values of their own, for the tasks that take one each."""
+        from airfreight.ray import plane
+
+        if not plane.keeps_values():
+            return "none"
+        if self.multiple_outputs:
+            return "dict"
+        index = context["ti"].map_index
+        if (index is None or index < 0) and next(iter(self.iter_mapped_dependants()), None) is not None:
+            return "auto"
+        return "none"
+
+    # What became of it
 
     def _result(self, context: Context, client: RayClient, job: Mapping[str, Any]) -> Any:
         if self.entrypoint:
             return super()._result(context, client, job)
-        return self._outcome(client, job).value(self.python_callable, allow_pickle=self._allows_pickle)
+        outcome = self._outcome(context, client, job)
+        value = outcome.value(self.python_callable, allow_pickle=self._allows_pickle)
+        self._tidy(context)
+        return value
 
     def _failure(self, context: Context, client: RayClient, job: Mapping[str, Any]) -> Exception:
         error: Exception | None = None
         if not self.entrypoint and job.get("status") == "FAILED":
+            if job.get("error_type") == _INPUT_LOST:
+                from airfreight.ray import inputs
+
+                error = inputs.lost([*self.op_args, *self.op_kwargs.values()], str(job.get("message")))
             try:
-                error = self._outcome(client, job).error(self.python_callable)
+                error = error or self._outcome(context, client, job).error(self.python_callable)
             except AirfreightError as unread:
                 self.log.warning("could not read why the function failed: %s", unread)
         return super()._failure(context, client, job) if error is None else error
 
-    def _outcome(self, client: RayClient, job: Mapping[str, Any]) -> Outcome:
+    def _outcome(self, context: Context, client: RayClient, job: Mapping[str, Any]) -> Outcome:
         from airfreight.ray.outcome import Outcome
 
-        return Outcome(client, job, self._name)
+        return Outcome(client, job, self._name, lambda record: self._left(context, record))
+
+    def _left(self, context: Context, record: Mapping[str, Any]) -> Any:
+        """A result that has stayed in the cluster: a handle of it, or the value for who can't read handles."""
+        from airfreight.ray import handle, inputs, plane
+
+        task_instance = context["ti"]
+        owner = {
+            "dag_id": task_instance.dag_id,
+            "run_id": task_instance.run_id,
+            "task_id": task_instance.task_id,
+            "map_index": -1 if task_instance.map_index is None else task_instance.map_index,
+            "key": "return_value",
+        }
+        value = handle.of_record(record, self._there.where, owner, preview=here().settings.preview)
+        if plane.keeps_values():
+            return value
+        brought = inputs.real(value)
+        for each in handle.within(value):
+            plane.drop(here(), each.row)
+        return brought
+
+    def _tidy(self, context: Context) -> None:
+        """Note whose values are in the cluster, and free some that nobody needs."""
+        from airfreight.ray import plane
+        from airfreight.ray.attempt import Attempt
+
+        if self.calls is None and (self._cluster is None or not self._there.runner.running()):
+            return
+        attempt = Attempt.of(context)
+        plane.note_use(here(), self.conn_id, self.dashboard_url, plane.owner_name(attempt), plane.owner_info(attempt))
+        plane.clean(self._there, attempt, context["ti"], here().settings.ray_retention_hours)
+
+    # Checkpoints
+
+    def _plan_checkpoint(self) -> None:
+        """Leave word for the XCom backend whether the value is to be kept in a bucket."""
+        source = self.checkpoint_source if self.checkpoint in (None, True) else None
+        wished = source or self.checkpoint
+        if wished is None and self.reuse_checkpoint is None:
+            return
+        from airfreight import checkpoint
+
+        self.airfreight_checkpoint = checkpoint.parse(wished, bool(self.reuse_checkpoint))
+
+    def _kept(self, context: Context) -> tuple[Any] | None:
+        """The value that an earlier attempt has left in a bucket, if it is to be used again."""
+        if not self.reuse_checkpoint:
+            return None
+        from airfreight import checkpoint, rows
+        from airfreight.origin import coordinates
+
+        task_instance = context["ti"]
+        where = coordinates(
+            task_instance.dag_id,
+            task_instance.run_id,
+            task_instance.task_id,
+            task_instance.map_index,
+            "return_value",
+        )
+        plan = checkpoint.plan_of(self)
+        row = None if plan is None else checkpoint.reusable(here(), plan, where)
+        if row is None:
+            return None
+        self.log.info("taking the value that an earlier attempt has left in %s: the function is not run", plan.where)
+        return (rows.take(row),)
 
     @property
     def _allows_pickle(self) -> bool:
@@ -230,8 +464,6 @@ def ray_task(
     resources: dict[str, Any] | None = None,
     ray_conn_id: str | None = None,
     ray_worker_pool: str | None = None,
-    eager: bool = False,
-    checkpoint: bool = False,
     **kwargs: Any,
 ) -> TaskDecorator:
     """
@@ -250,17 +482,11 @@ def ray_task(
     :param resources: custom resources of the cluster that the function needs.
     :param ray_conn_id: another name of ``conn_id``.
     :param ray_worker_pool: another name of Airflow's ``pool``.
-    :param eager: no effect.
-    :param checkpoint: no effect yet.
-    :param kwargs: more of :class:`~airfreight.operators.ray.SubmitRayJob`'s parameters, such as ``num_cpus`` (1 unless
-        the connection says otherwise), ``num_gpus``, ``memory`` and ``runtime_env``, and of every operator's.
+    :param kwargs: ``mode`` (``auto``, ``warm`` or ``cold``), ``isolation`` (``pool`` or ``process``), ``eager``,
+        ``checkpoint``, ``checkpoint_source`` and ``reuse_checkpoint``; more of
+        :class:`~airfreight.operators.ray.SubmitRayJob`'s parameters, such as ``num_cpus`` (1 unless the connection says
+        otherwise), ``num_gpus``, ``memory`` and ``runtime_env``, and of every operator's.
     """
-    for name, given, why in (
-        ("eager", eager, "every function runs in a process of its own"),
-        ("checkpoint", checkpoint, "values are kept by the XCom backend"),
-    ):
-        if given:
-            warnings.warn(f"`{name}` of ray_task has no effect: {why}", UserWarning, stacklevel=2)
     for name, value in (
         ("conn_id", conn_id or ray_conn_id),
         ("pool", ray_worker_pool),

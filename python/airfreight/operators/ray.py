@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 from airflow.sdk import BaseOperator
 
@@ -15,13 +15,14 @@ from airfreight.ray.job import LIVE_STATUSES, RayJobFailedError, moment
 from airfreight.ray.links import URL_KEY, RayJobLink
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from airflow.sdk import Context
 
     from airfreight._remote import RayClient
     from airfreight.hooks.ray import RayHook
     from airfreight.ray.attempt import Attempt
+    from airfreight.ray.warm import Calls
 
 #: A trigger that fires at once can overtake the scheduler's note of the deferral, which then fails the task; so the
 #: worker waits so long for short jobs itself.
@@ -160,6 +161,8 @@ class SubmitRayJob(BaseOperator):
         self.job_id = ""
         #: Its page in the Ray dashboard.
         self.job_url = ""
+        #: The runner's calls of this DAG run, if the work is one of them.
+        self.calls: Calls | None = None
         self._killed = False
 
     @cached_property
@@ -194,10 +197,17 @@ class SubmitRayJob(BaseOperator):
             self.dashboard_url = self._dashboard_url(context)
             end = dict(event or {})
             self.job_id = str(end.get("job_id") or "")
+            if owner := end.get("owner"):
+                self.calls = self._calls_of(str(owner))
             if self.job_id:
-                self.job_url = self.client.job_url(self.job_id)
-                waiting.copy_rest(self.client, end, self.log, is_killed=lambda: self._killed)
+                self.job_url = self.place.job_url(self.job_id)
+                waiting.copy_rest(self.place, end, self.log, is_killed=lambda: self._killed)
             return self._conclude(context, end)
+
+    @property
+    def place(self) -> RayClient | Calls:
+        """Where the work runs: as a job of the cluster, or as a call of its runner."""
+        return self.client if self.calls is None else self.calls
 
     def on_kill(self) -> None:
         """Stop the job, or leave it: the task is killed while its worker waits."""
@@ -208,9 +218,17 @@ class SubmitRayJob(BaseOperator):
             self.log.warning("Ray job %s goes on, as on_kill='leave' wishes", self.job_id)
             return
         self.log.warning("stopping Ray job %s: the task was killed", self.job_id)
-        self.client.stop(self.job_id)
+        self.place.stop(self.job_id)
 
     # What `@task.ray` does differently.
+
+    def _choose(self, attempt: Attempt) -> Calls | None:  # noqa: ARG002
+        """Where to run what is submitted from now on: as a call of a runner, or as a job."""
+        return None
+
+    def _places(self, attempt: Attempt) -> Iterator[RayClient | Calls]:  # noqa: ARG002
+        """Where earlier attempts may have left something that runs."""
+        yield self.client
 
     def _submission(self, context: Context, client: RayClient) -> dict[str, Any]:
         """The job to submit, without its id and metadata; asked for only when one is really submitted."""
@@ -246,11 +264,12 @@ class SubmitRayJob(BaseOperator):
         client = self.client
         cluster = client.cluster()
         attempt = Attempt.of(context)
+        self.calls = chosen = self._choose(attempt)
         job = self._begin(context, attempt)
-        self.job_url = client.job_url(self.job_id)
+        self.job_url = self.place.job_url(self.job_id)
         self._push(context, ray_job_id=self.job_id, **{URL_KEY: self.job_url})
         if not self.wait_for_completion:
-            job = job or client.job(self.job_id) or {}
+            job = job or self.place.job(self.job_id) or {}
             self._push(context, ray_job_status=job.get("status"), ray_job_start=moment(job.get("start_time")))
             return self.job_id
         end = self._wait(context, job, cluster.get("session_name"))
@@ -260,8 +279,9 @@ class SubmitRayJob(BaseOperator):
             if self.job_id == self._id(attempt):
                 raise
             self.log.warning("the result of Ray job %s is gone, running it again: %s", self.job_id, error)
+        self.calls = chosen
         self._submit(context, attempt)
-        self.job_url = client.job_url(self.job_id)
+        self.job_url = self.place.job_url(self.job_id)
         self._push(context, ray_job_id=self.job_id, **{URL_KEY: self.job_url})
         return self._conclude(context, self._wait(context, None, cluster.get("session_name")))
 
@@ -271,14 +291,13 @@ class SubmitRayJob(BaseOperator):
 
         :returns: what Ray says of the job that was taken over.
         """
-        client = self.client
         if attempt.try_number > 1 and (job := self._take(attempt)) is not None:
             return job
         try:
             self._submit(context, attempt)
         except ConflictError as conflict:
             # Airflow may run the same try again when it loses an executor.
-            job = client.job(self._id(attempt))
+            job = self.place.job(self._id(attempt))
             if job is None or attempt.plan([job]).take is None:
                 if job is not None and attempt.submitted(job):
                     raise RayJobFailedError(job) from conflict
@@ -286,17 +305,24 @@ class SubmitRayJob(BaseOperator):
                     f"Ray knows a job {self._id(attempt)} already, and it is not this attempt's",
                     "make submission_id differ from run to run, for example with {{ run_id }}",
                 ) from conflict
-            return self._adopt(job)
+            return self._adopt(self.place, job)
         return None
 
     def _take(self, attempt: Attempt) -> Mapping[str, Any] | None:
-        jobs = {job.get("submission_id"): job for job in self.client.jobs()}
-        plan = attempt.plan(jobs.values())
-        for submission_id in plan.stop:
-            self._stop_old(submission_id)
-        return None if plan.take is None else self._adopt(jobs[plan.take.submission_id])
+        found = [(place, job) for place in self._places(attempt) for job in place.jobs()]
+        plan = attempt.plan(job for _, job in found)
+        for place, job in found:
+            if job.get("submission_id") in plan.stop:
+                self._stop_old(place, str(job["submission_id"]))
+        if plan.take is None:
+            return None
+        taken = (plan.take.submission_id, plan.take.status)
+        return self._adopt(
+            *next(each for each in found if (each[1].get("submission_id"), each[1].get("status")) == taken)
+        )
 
-    def _adopt(self, job: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _adopt(self, place: RayClient | Calls, job: Mapping[str, Any]) -> Mapping[str, Any]:
+        self.calls = None if place is self.client else cast("Calls", place)
         self.job_id = str(job["submission_id"])
         if job.get("status") in LIVE_STATUSES:
             self.log.info("taking over Ray job %s of an earlier attempt, which is %s", self.job_id, job.get("status"))
@@ -304,15 +330,15 @@ class SubmitRayJob(BaseOperator):
             self.log.info("taking the result of Ray job %s of an earlier attempt", self.job_id)
         return job
 
-    def _stop_old(self, submission_id: str) -> None:
+    def _stop_old(self, place: RayClient | Calls, submission_id: str) -> None:
         """Stop the job of a cleared attempt, and wait until it is over: two must not run at once."""
         from airfreight.ray import waiting
 
         self.log.warning("stopping Ray job %s: its task was cleared", submission_id)
-        self.client.stop(submission_id)
+        place.stop(submission_id)
         give_up = time.monotonic() + _STOP_SECONDS
         pause = 0.1
-        while (job := self.client.job(submission_id)) is not None and job.get("status") == "RUNNING":
+        while (job := place.job(submission_id)) is not None and job.get("status") == "RUNNING":
             if self._killed:
                 raise waiting.Interrupted
             if time.monotonic() > give_up:
@@ -327,8 +353,8 @@ class SubmitRayJob(BaseOperator):
         return attempt.named(self.submission_id) if self.submission_id else attempt.submission_id
 
     def _submit(self, context: Context, attempt: Attempt) -> None:
-        client = self.client
-        submission = self._submission(context, client)
+        place = self.place
+        submission = self._submission(context, self.client)
         submission["submission_id"] = job_id = self._id(attempt)
         submission["metadata"] = {
             **self.hook.connection.metadata,
@@ -338,7 +364,7 @@ class SubmitRayJob(BaseOperator):
         # Before Ray has it, so that a kill meanwhile finds it.
         self.job_id = job_id
         try:
-            client.submit(submission)
+            place.submit(submission)
         except ConflictError:
             self.job_id = ""
             raise
@@ -351,10 +377,10 @@ class SubmitRayJob(BaseOperator):
 
         defers = self.deferrable and versions.can_defer()
         deadline = self._deadline(context, job)
-        with self.client.watch(self.job_id, logs=self.fetch_logs, session=session, deadline=deadline) as watch:
+        with self.place.watch(self.job_id, logs=self.fetch_logs, session=session, deadline=deadline) as watch:
             until = time.monotonic() + _BRIEF_WAIT_SECONDS if defers else None
             end = waiting.wait(
-                self.client,
+                self.place,
                 watch,
                 self.log,
                 until=until,
@@ -388,6 +414,7 @@ class SubmitRayJob(BaseOperator):
                 on_kill=self.kill_action,
                 session=session,
                 attempt=asdict(waiting),
+                owner=None if self.calls is None else self.calls.owner,
             ),
             method_name="execute_complete",
         )
@@ -401,7 +428,7 @@ class SubmitRayJob(BaseOperator):
             self._push(context, ray_job_status=status)
             waiting.raise_for(end)
         client = self.client
-        job = client.job(self.job_id) or {"submission_id": self.job_id, "status": status, **(end.get("job") or {})}
+        job = self.place.job(self.job_id) or {"submission_id": self.job_id, "status": status, **(end.get("job") or {})}
         self._push(
             context,
             ray_job_status=status,
@@ -411,6 +438,12 @@ class SubmitRayJob(BaseOperator):
         if status != "SUCCEEDED":
             raise self._failure(context, client, job)
         return self._result(context, client, job)
+
+    def _calls_of(self, owner: str) -> Calls:
+        from airfreight.ray import plane
+        from airfreight.ray.warm import Calls
+
+        return Calls(self.client, plane.runner(self.hook.connection, self.client), owner)
 
     def _push(self, context: Context, **values: Any) -> None:
         if not self.do_xcom_push:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from airfreight import references
+from airfreight import caller, references
 from airfreight.errors import AirfreightError, InvalidError
 
 if TYPE_CHECKING:
@@ -47,14 +47,15 @@ def of(
     function: Callable[..., Any], op_args: Collection[Any], op_kwargs: Mapping[str, Any], context: Mapping[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """
-    The arguments of one call.
+    The arguments of one call, with handles in place of large values.
 
     :raises InvalidError: a parameter asks for a part of the context that can't leave Airflow.
     :raises AirfreightError: a reference can't be resolved here; the message names the setting.
     """
     name = getattr(function, "__name__", "the function")
-    args = tuple(resolve(value, name) for value in op_args)
-    kwargs = {key: resolve(value, name) for key, value in op_kwargs.items()}
+    with caller.taking_handles():
+        args = tuple(resolve(value, name) for value in op_args)
+        kwargs = {key: resolve(value, name) for key, value in op_kwargs.items()}
     return args, _of_context(function, args, kwargs, context, name) | kwargs
 
 

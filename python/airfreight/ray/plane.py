@@ -125,7 +125,8 @@ def fetch(process: Process, row: Row) -> str:
     if process.store.contains(name):
         journal.fetched(row, "from the copy on this host", began)
         return name
-    note_use(process, row)
+    ray, owner = row["ray"], row.get("owner") or {}
+    note_use(process, str(ray["conn"]), ray.get("dashboard"), str(ray["owner"]), owner)
     try:
         how = _fetch(process, row)
     except AirfreightError as error:
@@ -164,16 +165,19 @@ def _fetch(process: Process, row: Row) -> str:
 
 
 def _cluster_of(process: Process, row: Row, seconds: float | None = None) -> Cluster:
+    return _cluster_at(process, str(row["ray"]["conn"]), row["ray"].get("dashboard"), seconds)
+
+
+def _cluster_at(process: Process, conn_id: str, dashboard: str | None, seconds: float | None = None) -> Cluster:
     from airfreight.hooks.ray import RayHook
 
-    ray = row["ray"]
-    key = (str(ray["conn"]), ray.get("dashboard"))
+    key = (conn_id, dashboard)
     if seconds is None and (known := process.clusters.get(key)) is not None:
         return known
-    connection = RayHook(key[0]).connection
+    connection = RayHook(conn_id).connection
     if seconds is not None:
-        return cluster(replace(connection, timeout=seconds, patience=seconds), key[1])
-    found = process.clusters[key] = cluster(connection, key[1])
+        return cluster(replace(connection, timeout=seconds, patience=seconds), dashboard)
+    found = process.clusters[key] = cluster(connection, dashboard)
     return found
 
 
@@ -255,9 +259,9 @@ def drop(process: Process, row: Row) -> None:
         log.info("left a replaced value in Ray until its run is over: %s", error)
 
 
-def note_use(process: Process, row: Row) -> None:
-    """Remember that this task has had to do with the values of a run."""
-    process.ray_rows.setdefault((str(row["ray"]["conn"]), str(row["ray"]["owner"])), row)
+def note_use(process: Process, conn_id: str, dashboard: str | None, owner: str, run: Mapping[str, Any]) -> None:
+    """Remember that this task has had to do with an owner in a cluster, and whose it is."""
+    process.ray_owners[conn_id, dashboard, owner] = (str(run.get("dag_id")), str(run.get("run_id")))
 
 
 def clean(there: Cluster, attempt: Attempt, task_instance: Any, retention_hours: float) -> None:
@@ -291,19 +295,17 @@ def finish(process: Process, task_instance: Any) -> None:
 
     Never fails a task: it is over.
     """
-    if not process.ray_rows or process.settings.ray_retention_hours > 0:
-        return
     try:
-        mine = {
-            key: row
-            for key, row in process.ray_rows.items()
-            if (row.get("owner") or {}).get("run_id") == task_instance.run_id
-            and (row.get("owner") or {}).get("dag_id") == task_instance.dag_id
-        }
+        if process.settings.ray_retention_hours > 0:
+            return
+        run = (task_instance.dag_id, task_instance.run_id)
+        mine = [where for where, theirs in process.ray_owners.items() if theirs == run]
         if not mine or not _is_last(task_instance):
             return
-        for row in mine.values():
-            _cluster_of(process, row, _DROP_SECONDS).runner.drop_owner(row["ray"]["owner"])
+        for conn_id, dashboard, owner in mine:
+            there = _cluster_at(process, conn_id, dashboard, _DROP_SECONDS)
+            if there.runner.running():
+                there.runner.drop_owner(owner)
     except Exception as error:  # noqa: BLE001 - the next task on Ray does it, or the owner itself
         log.info("left what this run has in Ray for later: %s", error)
 

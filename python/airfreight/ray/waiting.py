@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from airfreight._remote import RayClient, Watch
+    from airfreight.ray.warm import Calls
 
 #: The deadline has passed.
 TIMEOUT = "TIMEOUT"
@@ -38,7 +39,7 @@ class Interrupted(Exception):
 
 
 def wait(
-    client: RayClient,
+    client: RayClient | Calls,
     watch: Watch,
     log: Any,
     *,
@@ -82,7 +83,7 @@ def wait(
 
 
 def copy_rest(
-    client: RayClient, end: Mapping[str, Any], log: Any, *, is_killed: Callable[[], bool] = lambda: False
+    client: RayClient | Calls, end: Mapping[str, Any], log: Any, *, is_killed: Callable[[], bool] = lambda: False
 ) -> None:
     """Copy what the trigger has left of the log, if it grew faster than a triggerer can take it."""
     cursor = end.get("cursor")

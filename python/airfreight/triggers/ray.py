@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from airfreight._remote import RayClient, Watch
     from airfreight.ray.supervisor import Waiting
+    from airfreight.ray.warm import Calls
 
 #: How often the place in the log is kept, at most; less than the ten seconds that may be repeated after a SIGKILL.
 _SAVE_SECONDS = 8.0
@@ -49,6 +50,7 @@ class RayJobTrigger(BaseTrigger):
     :param on_kill: ``stop`` or ``leave``: what becomes of the job when a user kills the task or its time is over.
     :param session: Ray's session under which the job was submitted.
     :param attempt: the waiting task instance, where the trigger can't learn that from Airflow.
+    :param owner: for a call of the cluster's runner in place of a job: the owner of its DAG run there.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class RayJobTrigger(BaseTrigger):
         on_kill: str = "stop",
         session: str | None = None,
         attempt: Mapping[str, Any] | None = None,
+        owner: str | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.job_id = job_id
@@ -80,7 +83,8 @@ class RayJobTrigger(BaseTrigger):
         self.kill_action = on_kill
         self.session = session
         self.attempt = attempt
-        self._client: RayClient | None = None
+        self.owner = owner
+        self._place: RayClient | Calls | None = None
         self._watch: Watch | None = None
         self._fired = False
         self._copied = cursor
@@ -94,6 +98,8 @@ class RayJobTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """What Airflow keeps of it; a restarted trigger is made from this alone."""
+        # A triggerer that knows nothing of calls can still wait for jobs.
+        of_call = {} if self.owner is None else {"owner": self.owner}
         return (
             "airfreight.triggers.ray.RayJobTrigger",
             {
@@ -109,6 +115,7 @@ class RayJobTrigger(BaseTrigger):
                 "on_kill": self.kill_action,
                 "session": self.session,
                 "attempt": None if self.attempt is None else dict(self.attempt),
+                **of_call,
             },
         )
 
@@ -126,6 +133,8 @@ class RayJobTrigger(BaseTrigger):
             end = waiting.failure(self.job_id, error)
         if self._is_left_to_worker:
             end["cursor"] = self._copied
+        if self.owner is not None:
+            end["owner"] = self.owner
         if self._waiting() is not None:
             await pace().settle()
         self._fired = True
@@ -149,12 +158,9 @@ class RayJobTrigger(BaseTrigger):
                 await self._stop("the task does not wait any more")
 
     async def _wait(self) -> dict[str, Any]:
-        from airfreight.hooks.ray import RayHook
-
-        hook = await RayHook.acreate(self.conn_id)
-        self._client = hook.ray_client(self.dashboard_url)
+        self._place = await self._find_place()
         await self._resume()
-        self._watch = watch = self._client.watch(
+        self._watch = watch = self._place.watch(
             self.job_id, logs=self.fetch_logs, cursor=self._copied, session=self.session, deadline=self.deadline
         )
         timed_out_at: float | None = None
@@ -186,6 +192,21 @@ class RayJobTrigger(BaseTrigger):
                 return waiting.timeout(self.job_id) if timed_out_at is not None else end
             self._coming = coming = watch.anext()
 
+    async def _find_place(self) -> RayClient | Calls:
+        """Where the work runs."""
+        from airfreight.hooks.ray import RayHook
+
+        hook = await RayHook.acreate(self.conn_id)
+        client = hook.ray_client(self.dashboard_url)
+        if self.owner is None:
+            return client
+        from airfreight.ray import plane
+        from airfreight.ray.warm import Calls
+
+        # Reads the files of the package that the runner is made of.
+        runner = await asyncio.to_thread(plane.runner, hook.connection, client)
+        return Calls(client, runner, self.owner)
+
     def _is_too_much(self) -> bool:
         if self._burst_began is None:
             self._burst_began = time.monotonic()
@@ -193,13 +214,13 @@ class RayJobTrigger(BaseTrigger):
 
     def _leave_to_worker(self) -> Watch:
         """Stop copying the log, but not waiting for the job."""
-        assert self._client is not None
+        assert self._place is not None
         assert self._watch is not None
         self.log.info("The log grows faster than a triggerer can take it: the rest follows when the job is over")
         self._watch.close()
         self._copied = self._watch.cursor
         self._is_left_to_worker = True
-        self._watch = self._client.watch(self.job_id, logs=False, session=self.session, deadline=self.deadline)
+        self._watch = self._place.watch(self.job_id, logs=False, session=self.session, deadline=self.deadline)
         return self._watch
 
     async def _leave(self) -> None:
@@ -286,14 +307,11 @@ class RayJobTrigger(BaseTrigger):
         if self.kill_action == "leave":
             self.log.warning("Ray job %s goes on, as on_kill='leave' wishes, although %s", self.job_id, why)
             return
-        if self._client is None:
-            from airfreight.hooks.ray import RayHook
-
-            hook = await RayHook.acreate(self.conn_id)
-            self._client = hook.ray_client(self.dashboard_url)
+        if self._place is None:
+            self._place = await self._find_place()
         self.log.warning("stopping Ray job %s: %s", self.job_id, why)
         # Waits for an answer, beside the event loop.
-        await asyncio.to_thread(self._client.stop, self.job_id)
+        await asyncio.to_thread(self._place.stop, self.job_id)
 
     async def _is_still_waiting(self, *, unless_known: bool) -> bool:
         """
