@@ -270,7 +270,14 @@ class _RayDecoratedOperator(DecoratedOperator, SubmitRayJob):
         owner = {"name": plane.owner_name(attempt), **info}
         stays = None
         if self.calls is None and plane.keeps_values():
-            stays = {"runner": self._there.runner.id, "owner": owner["name"], "info": info, "key": self._id(attempt)}
+            stays = {
+                "runner": self._there.runner.id,
+                "owner": owner["name"],
+                "info": info,
+                "key": self._id(attempt),
+                "parts": self._parts(context),
+                "inline_bytes_max": _INLINE_BYTES_MAX,
+            }
         parcel, places = self._pack(context, owner["name"], info, stays)
         submission = super()._submission(context, client)
         environment = submission.pop("runtime_env", None) or {}
@@ -363,14 +370,15 @@ class _RayDecoratedOperator(DecoratedOperator, SubmitRayJob):
     def _failure(self, context: Context, client: RayClient, job: Mapping[str, Any]) -> Exception:
         error: Exception | None = None
         if not self.entrypoint and job.get("status") == "FAILED":
-            if job.get("error_type") == _INPUT_LOST:
-                from airfreight.ray import inputs
-
-                error = inputs.lost([*self.op_args, *self.op_kwargs.values()], str(job.get("message")))
             try:
-                error = error or self._outcome(context, client, job).error(self.python_callable)
+                error = self._outcome(context, client, job).error(self.python_callable)
             except AirfreightError as unread:
                 self.log.warning("could not read why the function failed: %s", unread)
+            if isinstance(error, InvalidError) or job.get("error_type") == _INPUT_LOST:
+                from airfreight.ray import inputs
+
+                message = str(job.get("message") if error is None else error)
+                error = inputs.lost([*self.op_args, *self.op_kwargs.values()], message) or error
         return super()._failure(context, client, job) if error is None else error
 
     def _outcome(self, context: Context, client: RayClient, job: Mapping[str, Any]) -> Outcome:
