@@ -56,7 +56,7 @@ def rendered(row: Any, *, mapped: bool = False, decorate: Any = ray_task, argume
     """What a task gets for the value of another task, as Airflow renders it."""
     # Airflow's own code pulls and reads it.
     namespace = {"__name__": "airflow.sdk.execution_time.task_runner", "row": SimpleNamespace(value=row)}
-    exec("def pull(**_): return read(row)", namespace | {"read": AirfreightXCom.deserialize_value}, namespace)  # noqa: S102
+    exec("def pull(**_): return read(row)", namespace | {"read": AirfreightXCom.deserialize_value}, namespace)
     pull = FunctionType(namespace["pull"].__code__, namespace | {"read": AirfreightXCom.deserialize_value})  # type: ignore[attr-defined]
 
     with DAG("flights", schedule=None) as dag:
@@ -97,7 +97,7 @@ def test_a_value_in_ray_is_a_signed_row_of_version_2(here: Process) -> None:
 
 
 @pytest.mark.parametrize("member", ["key", "owner", "conn", "session", "generation"])
-def test_a_changed_row_is_denied(here: Process, member: str) -> None:  # noqa: ARG001
+def test_a_changed_row_is_denied(here: Process, member: str) -> None:
     row = serialize(left())
     row["ray"][member] = "another"
     with pytest.raises(DeniedError):
@@ -111,7 +111,7 @@ def test_rows_of_a_later_version_are_refused(here: Process) -> None:
         rendered(references.sign(row, here.keys))
 
 
-def test_a_task_on_ray_gets_a_handle(here: Process) -> None:  # noqa: ARG001
+def test_a_task_on_ray_gets_a_handle(here: Process) -> None:
     value = rendered(serialize(left()))
 
     assert isinstance(value, RayValue)
@@ -120,7 +120,7 @@ def test_a_task_on_ray_gets_a_handle(here: Process) -> None:  # noqa: ARG001
     assert str(value) == "<pandas.DataFrame, 3.0 MiB, on Ray, connection ray_default>"
 
 
-def test_parts_become_a_tree_of_handles_and_small_values(here: Process) -> None:  # noqa: ARG001
+def test_parts_become_a_tree_of_handles_and_small_values(here: Process) -> None:
     part = {**PLACE, "key": f"{PLACE['key']}/frame", "nbytes": 1 << 20, "type": "pandas.DataFrame"}
     row = serialize(left(parts={"frame": part, "rows": {"json": 7}, "note": {"json": None}}))
 
@@ -132,7 +132,7 @@ def test_parts_become_a_tree_of_handles_and_small_values(here: Process) -> None:
     assert value["frame"].place["key"].endswith("/frame")
 
 
-def test_handles_stay_where_they_are_in_lists_tuples_and_dicts(here: Process) -> None:  # noqa: ARG001
+def test_handles_stay_where_they_are_in_lists_tuples_and_dicts(here: Process) -> None:
     one, other = left(), left(key="af-flights.train-1-1/1")
     small = np.arange(3)
     value = rendered(serialize([(one, {"a": other, 1: [small, "text"]}), one, {"plain": [1, 2]}]))
@@ -146,7 +146,7 @@ def test_handles_stay_where_they_are_in_lists_tuples_and_dicts(here: Process) ->
     assert value[2] == {"plain": [1, 2]}
 
 
-def test_a_mapped_task_on_ray_gets_the_handle_of_its_element(here: Process) -> None:  # noqa: ARG001
+def test_a_mapped_task_on_ray_gets_the_handle_of_its_element(here: Process) -> None:
     parts = [{**PLACE, "key": f"{PLACE['key']}/{n}", "nbytes": 1, "type": "numpy.ndarray"} for n in range(3)]
     row = serialize(left(parts=parts))
 
@@ -166,26 +166,26 @@ def test_a_large_value_of_the_store_is_held_and_a_small_one_is_read(here: Proces
     np.testing.assert_array_equal(rendered(serialize(large), decorate=task), large)
 
 
-def test_a_function_in_map_gets_the_value_itself(here: Process) -> None:  # noqa: ARG001
+def test_a_function_in_map_gets_the_value_itself(here: Process) -> None:
     large = np.ones(HELD_BYTES_MIN, np.uint8)
 
     got = rendered(serialize([large, large]), mapped=True, argument=lambda made: made.map(lambda each: int(each.sum())))
     assert got == HELD_BYTES_MIN
 
 
-def test_a_template_gets_the_value_itself(here: Process) -> None:  # noqa: ARG001
+def test_a_template_gets_the_value_itself(here: Process) -> None:
     large = np.ones(HELD_BYTES_MIN, np.uint8)
 
     got = rendered(serialize(large), argument=lambda _: "{{ pull().sum() }}")
     assert got == str(HELD_BYTES_MIN)
 
 
-def test_a_template_that_prints_a_large_value_does_not_fetch_it(here: Process) -> None:  # noqa: ARG001
+def test_a_template_that_prints_a_large_value_does_not_fetch_it(here: Process) -> None:
     got = rendered(serialize(left()), argument=lambda _: "{{ pull() }}")
     assert got == "[pandas.DataFrame, 3.0 MiB, in a Ray cluster, too long to print. Use it in a Python task]"
 
 
-def test_a_value_that_is_passed_on_stays_its_makers(here: Process) -> None:  # noqa: ARG001
+def test_a_value_that_is_passed_on_stays_its_makers(here: Process) -> None:
     row = serialize(left())
     passed_on = serialize([rendered(row)], task_id="collect")
 
@@ -194,7 +194,7 @@ def test_a_value_that_is_passed_on_stays_its_makers(here: Process) -> None:  # n
     assert held.row["created"] == row["created"]
 
 
-def test_purging_deletes_only_what_is_the_tasks_own(here: Process, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
+def test_purging_deletes_only_what_is_the_tasks_own(here: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     from airfreight.ray import plane
 
     dropped: list[str] = []
@@ -208,6 +208,6 @@ def test_purging_deletes_only_what_is_the_tasks_own(here: Process, monkeypatch: 
     assert dropped == [one.place["key"], "another"]
 
 
-def test_a_handle_is_not_packed_unseen(here: Process) -> None:  # noqa: ARG001
+def test_a_handle_is_not_packed_unseen(here: Process) -> None:
     with pytest.raises(InvalidError, match="can't be packed inside of another object"):
         serialize({"of": SimpleNamespace(value=left())})
