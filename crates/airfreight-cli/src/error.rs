@@ -74,7 +74,7 @@ impl CliError {
 }
 
 /// What to try here, where there are flags and variables in place of a connection of Airflow's.
-fn ray_hint(error: &RayError) -> Option<&'static str> {
+fn ray_hint(error: &RayError) -> Option<&str> {
     match error {
         RayError::Setting { .. } => Some("`airfreight ray --help` says what can be set, and how"),
         RayError::Certificate { .. } => Some("the file must be PEM, and readable by this user"),

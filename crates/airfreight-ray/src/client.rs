@@ -24,7 +24,7 @@ use crate::{Cluster, Job, JobStatus, Lines, LogStream, RayError, RayVersion, Res
 /// A cluster's Jobs API. Cheap to clone; connects at first use.
 #[derive(Clone)]
 pub struct Client {
-    transport: Arc<Transport>,
+    pub(crate) transport: Arc<Transport>,
 }
 
 /// A job that runs, or waits to.
@@ -146,6 +146,42 @@ impl Client {
         };
         *lock(&self.transport.pool.cluster) = Some((Instant::now(), cluster.clone()));
         Ok(cluster)
+    }
+
+    /// How long what doesn't answer is asked again.
+    pub(crate) fn patience(&self) -> Duration {
+        self.transport.settings.patience
+    }
+
+    /// Takes somebody's word for the cluster's Ray, so that nobody has to ask for it.
+    pub(crate) fn believe_version(&self, ray_version: &str) {
+        if RayVersion::parse(ray_version).is_none() {
+            return;
+        }
+        lock(&self.transport.pool.cluster).get_or_insert_with(|| {
+            let cluster = Cluster {
+                ray_version: ray_version.to_owned(),
+                python_version: None,
+                session_name: None,
+                authentication: None,
+            };
+            (Instant::now(), cluster)
+        });
+    }
+
+    /// A small file below the session's log directory on a node as this Ray sends it, whichever that is; `None` if there
+    /// is none.
+    pub(crate) async fn small_file(
+        &self,
+        node_id: &str,
+        name: &str,
+        last: Option<u32>,
+        action: &str,
+    ) -> Result<Option<Bytes>> {
+        let lines = last.map_or(-1, i64::from);
+        let path = format!("/api/v0/logs/file?node_id={}&filename={}&lines={lines}", segment(node_id), segment(name));
+        let answer = self.transport.ask(&Call::get(path, Lane::Ordinary, action).accepting(says_no_file)).await?;
+        Ok(Some(answer.body).filter(|_| (200..300).contains(&answer.status)))
     }
 
     /// The cluster's Ray, which is asked for once in a while.
@@ -374,12 +410,7 @@ impl Client {
         if !before(PLAIN_LOGS_SINCE) && before(LOG_ERRORS_SINCE) {
             path.push_str("&format=text");
         }
-        let call = Call::get(path, Lane::Bulk, format!("read {what}")).accepting(|status, text| {
-            matches!(status, 404 | 500)
-                && ["not found", "doesn't exist", "does not exist", "not available"]
-                    .iter()
-                    .any(|words| text.contains(words))
-        });
+        let call = Call::get(path, Lane::Bulk, format!("read {what}")).accepting(says_no_file);
         let missing = || RayError::NotFound {
             what: format!("file `{name}` on node {node_id}"),
             address: self.address().to_owned(),
@@ -473,7 +504,13 @@ fn says_missing(status: u16, text: &str) -> bool {
     status == 404 && text.contains("does not exist")
 }
 
-fn segment(text: &str) -> String {
+/// Ray's words for a file or a node that is not there.
+fn says_no_file(status: u16, text: &str) -> bool {
+    matches!(status, 404 | 500)
+        && ["not found", "doesn't exist", "does not exist", "not available"].iter().any(|words| text.contains(words))
+}
+
+pub(crate) fn segment(text: &str) -> String {
     utf8_percent_encode(text, SEGMENT).to_string()
 }
 

@@ -10,7 +10,7 @@ use crate::address::Address;
 use crate::{RayError, Result, Sent, Settings};
 
 /// Ray before 2.54 answers a request without one with 500; and one that says Mozilla is taken for a browser's.
-const OUR_USER_AGENT: &str = concat!("airfreight/", env!("CARGO_PKG_VERSION"));
+pub(crate) const OUR_USER_AGENT: &str = concat!("airfreight/", env!("CARGO_PKG_VERSION"));
 /// Where Ray looks for its token when `Authorization` is missing.
 const RAY_AUTHORIZATION: HeaderName = HeaderName::from_static("x-ray-authorization");
 /// What belongs to the connection, not to its user.

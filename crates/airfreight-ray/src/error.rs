@@ -193,6 +193,30 @@ pub enum RayError {
         /// The largest files in it with their sizes before compression, largest first.
         largest: Vec<(String, u64)>,
     },
+    /// The runner, or what it asked in the cluster, refused.
+    #[error("cannot {action}: the runner on {address} answered {status}: {reason}")]
+    Runner {
+        /// What was wanted.
+        action: String,
+        /// The cluster.
+        address: String,
+        /// The HTTP status, or what it would be over HTTP.
+        status: u16,
+        /// What the runner says that it is.
+        kind: ErrorKind,
+        /// The runner's own words.
+        reason: String,
+        /// What the runner says to try.
+        hint: Option<String>,
+    },
+    /// The runner cannot be started, or ends before it answers.
+    #[error("there is no runner on {address}: {reason}")]
+    NoRunner {
+        /// The cluster.
+        address: String,
+        /// What became of it.
+        reason: String,
+    },
     /// Something that cannot happen.
     #[error("{what}")]
     Internal {
@@ -235,7 +259,8 @@ impl RayError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Unavailable { .. } | Self::Cut { .. } => ErrorKind::Unavailable,
+            Self::Runner { kind, .. } => *kind,
+            Self::Unavailable { .. } | Self::Cut { .. } | Self::NoRunner { .. } => ErrorKind::Unavailable,
             Self::Denied { .. } | Self::Redirected { .. } => ErrorKind::Denied,
             Self::NotFound { .. } | Self::Rejected { status: 404, .. } => ErrorKind::NotFound,
             Self::Rejected { status, .. } if *status >= 500 => ErrorKind::Unavailable,
@@ -258,8 +283,12 @@ impl RayError {
 
     /// What to try.
     #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
+    pub fn hint(&self) -> Option<&str> {
         Some(match self {
+            Self::Runner { hint, .. } => return hint.as_deref(),
+            Self::NoRunner { .. } => {
+                "`airfreight ray logs <runner's id>` shows what it wrote; `mode = cold` works without a runner"
+            }
             Self::Address { .. } => "give the address of the Ray dashboard, such as http://ray-head:8265",
             Self::Setting { .. } => "correct the connection's extra fields",
             Self::Certificate { .. } => "the file must be PEM, and readable by the user that runs the task",

@@ -29,12 +29,14 @@ mod listing;
 mod logs;
 mod package;
 mod pool;
+mod runner;
 mod runtime_env;
 mod settings;
 mod submission;
 mod tail;
 mod tls;
 mod transport;
+mod values;
 mod watch;
 
 pub use client::{Client, Stopped, Submitted};
@@ -43,9 +45,11 @@ pub use cursor::{Cursor, NoCursor};
 pub use error::{RayError, Sent};
 pub use job::{Job, JobStatus};
 pub use logs::{Lines, LogStream};
+pub use runner::{CallId, Ready, Runner, RunnerOptions, Transport, runner_id};
 pub use settings::{Settings, Verify};
 pub use submission::Submission;
 pub use tail::is_control;
+pub use values::{BucketUrls, DASHBOARD_BYTES_MAX, Freight, Landing, Progress, Route, TransferError, ValueKey};
 pub use watch::{Event, Follow, Watch, Watcher};
 
 /// The most connections that a process has open to one cluster at a time, its nodes' agents included.

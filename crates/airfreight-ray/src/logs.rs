@@ -173,7 +173,7 @@ pub(crate) struct Blocks {
 impl Blocks {
     const BYTES: usize = 64 << 10;
 
-    fn decode(&mut self, mut bytes: &[u8]) -> Result<Bytes, Source> {
+    pub(crate) fn decode(&mut self, mut bytes: &[u8]) -> Result<Bytes, Source> {
         let mut decoded = BytesMut::with_capacity(bytes.len());
         while let Some(&first) = bytes.first() {
             if let Some(failure) = &mut self.failure {
@@ -197,7 +197,7 @@ impl Blocks {
         Ok(decoded.freeze())
     }
 
-    fn finish(&self) -> Result<(), Source> {
+    pub(crate) fn finish(&self) -> Result<(), Source> {
         match &self.failure {
             None => Ok(()),
             Some(text) => Err(String::from_utf8_lossy(text).trim().to_owned().into()),

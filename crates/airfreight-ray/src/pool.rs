@@ -20,10 +20,19 @@ use crate::error::Source;
 use crate::settings::{Settings, Verify};
 use crate::{CONNECTIONS_MAX, Cluster, Result};
 
-/// What calls may take together; the rest stays free for [`Lane::Urgent`] ones.
-const ORDINARY_MAX: usize = CONNECTIONS_MAX - 1;
-/// What logs, lists and uploads may take together; the rest stays free for small calls.
-const BULK_MAX: usize = 5;
+/// How many connections there may be, and which of them stay free for whom.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// All together.
+    pub(crate) sockets: usize,
+    /// What calls may take together; the rest stays free for [`Lane::Urgent`] ones.
+    pub(crate) ordinary: usize,
+    /// What takes long may take together; the rest stays free for small calls.
+    pub(crate) bulk: usize,
+}
+
+/// Those to a cluster's dashboard and its nodes' agents.
+const DASHBOARD: Limits = Limits { sockets: CONNECTIONS_MAX, ordinary: CONNECTIONS_MAX - 1, bulk: 5 };
 /// A connection that was idle for longer is not used again: servers and proxies close theirs, some without a word.
 const IDLE_MAX: Duration = Duration::from_secs(20);
 /// How long it is remembered whether a node's agent can be reached.
@@ -44,7 +53,7 @@ pub(crate) type Sender = SendRequest<Full<Bytes>>;
 
 /// The connections of this process to one cluster.
 pub(crate) struct Pool {
-    connector: Connector,
+    connector: Arc<Connector>,
     dashboard: Uri,
     busy: Arc<Semaphore>,
     ordinary: Arc<Semaphore>,
@@ -104,20 +113,36 @@ impl Pool {
         if let Some(pool) = pools.get(&key).and_then(Weak::upgrade) {
             return Ok(pool);
         }
-        let pool = Arc::new(Self {
-            connector: Connector::new(settings, &address.origin)?,
-            dashboard: address.origin.clone(),
-            busy: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
-            ordinary: Arc::new(Semaphore::new(ORDINARY_MAX)),
-            bulk: Arc::new(Semaphore::new(BULK_MAX)),
-            sockets: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
-            idle: Mutex::default(),
-            agents: Mutex::default(),
-            cluster: Mutex::default(),
-        });
+        let connector = Arc::new(Connector::new(settings, &address.origin)?);
+        let pool = Arc::new(Self::new(connector, address.origin.clone(), DASHBOARD));
         pools.retain(|_, pool| pool.strong_count() > 0);
         pools.insert(key, Arc::downgrade(&pool));
         Ok(pool)
+    }
+
+    fn new(connector: Arc<Connector>, dashboard: Uri, limits: Limits) -> Self {
+        let permits = |count| Arc::new(Semaphore::new(count));
+        Self {
+            connector,
+            dashboard,
+            busy: permits(limits.sockets),
+            ordinary: permits(limits.ordinary),
+            bulk: permits(limits.bulk),
+            sockets: permits(limits.sockets),
+            idle: Mutex::default(),
+            agents: Mutex::default(),
+            cluster: Mutex::default(),
+        }
+    }
+
+    /// Connections to something else in the same cluster, with limits of their own.
+    pub(crate) fn beside(&self, limits: Limits) -> Arc<Self> {
+        Arc::new(Self::new(Arc::clone(&self.connector), self.dashboard.clone(), limits))
+    }
+
+    /// A connection to an origin that is behind no proxy, for whoever has its [`Places`].
+    pub(crate) async fn direct(self: &Arc<Self>, origin: &Uri, places: Places) -> Result<Lease, Source> {
+        self.lease(places, origin).await
     }
 
     /// A connection to the dashboard, for whoever has its [`Places`].

@@ -161,7 +161,7 @@ fn check_id(id: &str) -> Result<()> {
     Ok(())
 }
 
-fn random_hex() -> Result<String> {
+pub(crate) fn random_hex() -> Result<String> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)
         .map_err(|source| RayError::Internal { what: format!("no random numbers: {source}") })?;

@@ -101,7 +101,7 @@ impl Body {
         }
     }
 
-    async fn collect(mut self) -> Result<Bytes, Source> {
+    pub(crate) async fn collect(mut self) -> Result<Bytes, Source> {
         let mut all = BytesMut::new();
         while let Some(chunk) = self.chunk().await? {
             if all.len() + chunk.len() > ANSWER_BYTES_MAX {
@@ -452,7 +452,7 @@ fn own_origin(origin: &str) -> String {
 }
 
 /// An error and what is behind it. An IO error shows the source of the error in it as its own, which hides that one.
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+pub(crate) fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| {
         let error: &'a (dyn Error + 'static) = *error;
         match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
@@ -12,7 +12,8 @@ use super::outlet::Outlet;
 use super::plan::{Answer, Ask, Key, LogAnswer, Notice, Plan, Wish};
 use super::turn::{Reader, Ways, read};
 use super::{Event, Follow};
-use crate::{Client, RayError};
+use crate::runner::{CallId, Told, Wanted};
+use crate::{Client, Job, RayError};
 
 /// What the handles want.
 #[derive(Debug)]
@@ -27,11 +28,22 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) struct Order {
     pub(crate) follow: Follow,
+    /// The same as a runner knows it.
+    pub(crate) call: CallId,
     pub(crate) outlet: Arc<Outlet>,
+}
+
+/// How one learns how things stand.
+pub(crate) enum States {
+    /// By asking.
+    Asked,
+    /// A runner tells.
+    Told { wanted: UnboundedSender<Wanted>, news: UnboundedReceiver<Told> },
 }
 
 /// What a watch needs besides its place in the plan.
 struct Served {
+    call: CallId,
     outlet: Arc<Outlet>,
     /// Taken along by the turn that reads.
     reader: Option<Box<Reader>>,
@@ -49,9 +61,19 @@ const FILE_MISSED: Duration = Duration::from_mins(5);
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 
 /// Serves every watch of one watcher, until the last handle is gone.
-pub(crate) async fn drive(client: Client, patience: Duration, mut commands: UnboundedReceiver<Command>) {
-    let plan = Plan::new(client.address(), patience, Instant::now());
+pub(crate) async fn drive(
+    client: Client,
+    states: States,
+    patience: Duration,
+    mut commands: UnboundedReceiver<Command>,
+) {
+    let (wanted, mut news) = match states {
+        States::Asked => (None, None),
+        States::Told { wanted, news } => (Some(wanted), Some(news)),
+    };
+    let plan = Plan::new(client.address(), patience, wanted.is_none(), Instant::now());
     let mut driver = Driver {
+        wanted,
         client,
         plan,
         served: BTreeMap::new(),
@@ -74,6 +96,12 @@ pub(crate) async fn drive(client: Client, patience: Duration, mut commands: Unbo
                 None => std::future::pending().await,
             }
         };
+        let told = async {
+            match &mut news {
+                Some(news) => news.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             command = commands.recv() => match command {
@@ -82,6 +110,7 @@ pub(crate) async fn drive(client: Client, patience: Duration, mut commands: Unbo
                 None => return,
             },
             Some(done) = driver.working.join_next_with_id() => driver.take(done),
+            Some(told) = told => driver.hear(told),
             () = pause => {}
         }
     }
@@ -89,6 +118,8 @@ pub(crate) async fn drive(client: Client, patience: Duration, mut commands: Unbo
 
 struct Driver {
     client: Client,
+    /// Where to say what one wants to be told of, if one is.
+    wanted: Option<UnboundedSender<Wanted>>,
     plan: Plan,
     served: BTreeMap<Key, Served>,
     working: JoinSet<Done>,
@@ -100,7 +131,7 @@ struct Driver {
 }
 
 impl Driver {
-    fn follow(&mut self, Order { follow, outlet }: Order) {
+    fn follow(&mut self, Order { follow, call, outlet }: Order) {
         let key = self.next_key;
         self.next_key += 1;
         let now = Instant::now();
@@ -111,8 +142,20 @@ impl Driver {
         });
         let reader = Box::new(Reader::new(follow.cursor.as_ref()));
         let wish = Wish { id: follow.id, logs: follow.logs, session: follow.session, deadline };
-        self.served.insert(key, Served { outlet, reader: Some(reader) });
+        if let Some(wanted) = &self.wanted {
+            let _ = wanted.send(Wanted::Call(call.clone()));
+        }
+        self.served.insert(key, Served { call, outlet, reader: Some(reader) });
         self.plan.add(key, wish, now);
+    }
+
+    /// Takes a watch away, and says so where nobody else watches the same call.
+    fn forget(&mut self, key: Key) {
+        let Some(gone) = self.served.remove(&key) else { return };
+        let is_last = || !self.served.values().any(|served| served.call == gone.call);
+        if let Some(wanted) = self.wanted.as_ref().filter(|_| is_last()) {
+            let _ = wanted.send(Wanted::Nothing(gone.call));
+        }
     }
 
     fn forget_closed(&mut self) {
@@ -120,7 +163,7 @@ impl Driver {
             self.served.iter().filter(|(_, served)| served.outlet.is_closed()).map(|(key, _)| *key).collect();
         for key in closed {
             self.plan.remove(key);
-            self.served.remove(&key);
+            self.forget(key);
         }
     }
 
@@ -187,6 +230,39 @@ impl Driver {
         self.tell(notices);
     }
 
+    /// Takes what a runner tells, for each watch of the call.
+    fn hear(&mut self, told: Told) {
+        let now = Instant::now();
+        let answers: Vec<Answer> = match told {
+            Told::Heard => vec![Answer::Heard(Ok(()))],
+            Told::Trouble(error) => vec![Answer::Heard(Err(error))],
+            Told::Missing(id, session) => self.keys_of(&id).map(|key| Answer::Missing(key, session.clone())).collect(),
+            Told::State(job, log) => {
+                let keys: Vec<Key> = self.keys_of(job.submission_id().unwrap_or_default()).collect();
+                let told = |key| {
+                    let log_read = log.as_ref().is_some_and(|log| self.read_whole(key, log));
+                    Answer::Told { key, job: Job::clone(&job), log_read }
+                };
+                keys.into_iter().map(told).collect()
+            }
+        };
+        for answer in answers {
+            let notices = self.plan.answer(answer, now);
+            self.tell(notices);
+        }
+    }
+
+    fn keys_of(&self, id: &str) -> impl Iterator<Item = Key> {
+        self.served.iter().filter(move |(_, served)| served.call.id == id).map(|(key, _)| *key)
+    }
+
+    /// Hands out a log that came all at once, unless a turn is reading it already.
+    fn read_whole(&mut self, key: Key, log: &str) -> bool {
+        let Some(served) = self.served.get_mut(&key) else { return false };
+        let wants = self.plan.wants_log(key);
+        wants && served.reader.as_mut().is_some_and(|reader| reader.whole(log.as_bytes(), &served.outlet))
+    }
+
     /// What a task that broke down would have answered. Its watch must hear of it rather than wait for ever.
     fn broken(&mut self, ask: &Ask, how: &str) -> Answer {
         let error = || RayError::Internal { what: format!("a task of the watcher broke down: {how}") };
@@ -223,7 +299,7 @@ impl Driver {
                 }
             };
             if over {
-                self.served.remove(&key);
+                self.forget(key);
             }
         }
     }

@@ -13,9 +13,10 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-use self::driver::{Command, Order, drive};
+use self::driver::{Command, Order, States, drive};
 pub use self::event::Event;
 use self::outlet::Outlet;
+use crate::runner::{CallId, Inner, feed};
 use crate::{Client, Cursor, RayError};
 
 /// Follows any number of jobs of one cluster, with few questions for all of them together.
@@ -62,15 +63,32 @@ impl Watcher {
     pub fn new(client: &Client, patience: Duration) -> Self {
         let (commands, orders) = unbounded_channel();
         // Ends when the watcher and all its watches are gone.
-        tokio::spawn(drive(client.with_patience(Duration::ZERO), patience, orders));
+        tokio::spawn(drive(client.with_patience(Duration::ZERO), States::Asked, patience, orders));
+        Self { commands }
+    }
+
+    /// Watches over a runner's calls: what becomes of them the feed tells, their logs are read as jobs' are.
+    pub(crate) fn of_calls(runner: &Arc<Inner>) -> Self {
+        let (commands, orders) = unbounded_channel();
+        let (wanted, wishes) = unbounded_channel();
+        let (told, news) = unbounded_channel();
+        tokio::spawn(feed(Arc::clone(runner), wishes, told));
+        let (client, patience) = (runner.client(), runner.client().patience());
+        tokio::spawn(drive(client.with_patience(Duration::ZERO), States::Told { wanted, news }, patience, orders));
         Self { commands }
     }
 
     /// Follows a job. It is no error if there is none of this id: [`Event::Gone`] says so.
     #[must_use]
     pub fn watch(&self, follow: Follow) -> Watch {
+        self.watch_call("", follow)
+    }
+
+    /// Follows a call of this owner.
+    pub(crate) fn watch_call(&self, owner: &str, follow: Follow) -> Watch {
         let outlet = Arc::new(Outlet::new(follow.cursor.clone().unwrap_or_default()));
-        let order = Order { follow, outlet: Arc::clone(&outlet) };
+        let call = CallId::new(owner, &follow.id);
+        let order = Order { follow, call, outlet: Arc::clone(&outlet) };
         // The driver lives as long as this sender.
         let _ = self.commands.send(Command::Follow(order));
         Watch { outlet, commands: self.commands.clone() }

@@ -30,6 +30,8 @@ const LOGS_AT_ONCE: usize = 4;
 const LOGS_EVERY: Duration = Duration::from_millis(20);
 const LOG_PAUSE_MIN: Duration = Duration::from_millis(300);
 const LOG_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// What is told is told at once: most calls are over before there is a reason to read their logs.
+const LOG_FIRST: Duration = Duration::from_millis(300);
 /// How long the log of a job that has ended is tried for.
 const LOG_PATIENCE: Duration = Duration::from_secs(30);
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
@@ -60,6 +62,16 @@ pub(crate) enum Answer {
     Job(Key, Result<Option<Job>, RayError>),
     Session(Result<Option<String>, RayError>),
     Log(Key, LogAnswer),
+    /// Somebody has told how it stands, and perhaps brought the whole log along.
+    Told {
+        key: Key,
+        job: Job,
+        log_read: bool,
+    },
+    /// Who tells, knows it no more; in which session.
+    Missing(Key, Option<String>),
+    /// Whether who tells is still there.
+    Heard(Result<(), RayError>),
 }
 
 /// How a turn at a log ended.
@@ -123,6 +135,8 @@ struct Log {
 pub(crate) struct Plan {
     address: String,
     patience: Duration,
+    /// Whether states are asked for; otherwise they are told.
+    asks: bool,
     watched: BTreeMap<Key, Watched>,
     /// How many of them aren't over.
     running: usize,
@@ -151,10 +165,11 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) fn new(address: &str, patience: Duration, now: Instant) -> Self {
+    pub(crate) fn new(address: &str, patience: Duration, asks: bool, now: Instant) -> Self {
         Self {
             address: address.to_owned(),
             patience,
+            asks,
             watched: BTreeMap::new(),
             running: 0,
             growing: BTreeSet::new(),
@@ -200,7 +215,7 @@ impl Plan {
     pub(crate) fn asks(&mut self, now: Instant) -> Vec<Ask> {
         let mut asks = Vec::new();
         let due = self.states_at.is_none_or(|at| now >= at) && self.retry.is_none_or(|retry| now >= retry);
-        if due {
+        if due && self.asks {
             self.ask_states(now, &mut asks);
             self.states_at = Some(self.states_due(now));
         }
@@ -291,6 +306,11 @@ impl Plan {
         queue.insert((due, key));
     }
 
+    /// Whether the lines of a log are wanted, and nobody is reading them.
+    pub(crate) fn wants_log(&self, key: Key) -> bool {
+        self.watched.get(&key).is_some_and(|watched| watched.wish.logs && !watched.log.busy && watched.over.is_none())
+    }
+
     fn unqueue(&mut self, key: Key) {
         if let Some(due) = self.watched.get_mut(&key).and_then(|watched| watched.log.queued.take()) {
             self.growing.remove(&(due, key));
@@ -337,6 +357,24 @@ impl Plan {
                 self.logs -= 1;
                 self.take_log(key, answer, now, &mut notices);
             }
+            Answer::Told { key, job, log_read } => {
+                if log_read {
+                    self.unqueue(key);
+                    if let Some(watched) = self.watched.get_mut(&key) {
+                        watched.wish.logs = false;
+                        watched.log.exists = false;
+                    }
+                }
+                self.take_job(key, job, now, &mut notices);
+            }
+            Answer::Missing(key, session) => {
+                if let Some(watched) = self.watched.get(&key).filter(|watched| watched.over.is_none()) {
+                    let before = watched.wish.session.as_ref();
+                    let replaced = before.is_some() && session.is_some() && before != session.as_ref();
+                    notices.push((key, Notice::Event(Event::Gone { replaced })));
+                }
+            }
+            Answer::Heard(result) => drop(self.settle(result, now, &mut notices)),
         }
         self.forget_the_finished(&notices);
         notices
@@ -403,11 +441,12 @@ impl Plan {
         }
         let states = self.states_at.unwrap_or(now);
         let states = self.retry.map_or(states, |retry| states.max(retry));
+        let states = Some(states).filter(|_| self.asks);
         let free = self.logs < LOGS_AT_ONCE;
         let ending = self.ending.first().filter(|_| free).map(|(due, _)| *due);
         let growing = self.growing.first().filter(|_| free && self.failures == 0);
         let growing = growing.map(|(due, _)| (*due).max(self.log_due));
-        [Some(states), Some(self.tick_at.unwrap_or(now)), ending, growing].into_iter().flatten().min()
+        [states, Some(self.tick_at.unwrap_or(now)), ending, growing].into_iter().flatten().min()
     }
 
     /// Whether one list is cheaper than a question for each.
@@ -514,7 +553,8 @@ impl Plan {
             }
         }
         if over || begins {
-            self.queue(key, now);
+            let first = if over || self.asks { Duration::ZERO } else { LOG_FIRST };
+            self.queue(key, now + first);
         }
     }
 

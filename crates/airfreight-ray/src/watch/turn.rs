@@ -49,6 +49,35 @@ impl Reader {
         self.hand_out(lines, outlet);
     }
 
+    /// Hands out what is new in a whole log that is over; `false` if that can't be told from it.
+    pub(crate) fn whole(&mut self, log: &[u8], outlet: &Outlet) -> bool {
+        // The second time from the beginning, if it is not the log that was read before.
+        for _ in 0..2 {
+            let now = Instant::now();
+            let mut reading = Reading::new(Ask::All, now);
+            let mut lines = Vec::new();
+            let _ = self.tail.feed(&mut reading, log, &mut lines);
+            let outcome = self.tail.end(reading, true, now, &mut lines);
+            self.hand_out(lines, outlet);
+            match outcome {
+                Outcome::Grew | Outcome::Unchanged => {
+                    self.finish(outlet);
+                    return true;
+                }
+                Outcome::Restarted => self.doubt_lines(),
+                Outcome::Again | Outcome::Later => return false,
+            }
+        }
+        false
+    }
+
+    /// What follows may have been handed out before.
+    fn doubt_lines(&mut self) {
+        self.doubt.get_or_insert_with(|| {
+            "the log is not the one that was read before, or could not be followed closely enough".to_owned()
+        });
+    }
+
     fn hand_out(&mut self, lines: Vec<String>, outlet: &Outlet) {
         if lines.is_empty() {
             return;
@@ -106,11 +135,7 @@ pub(crate) async fn read(
         };
         grew |= outcome == Outcome::Grew;
         match (outcome, error) {
-            (Outcome::Restarted, _) => {
-                reader.doubt.get_or_insert_with(|| {
-                    "the log is not the one that was read before, or could not be followed closely enough".to_owned()
-                });
-            }
+            (Outcome::Restarted, _) => reader.doubt_lines(),
             (Outcome::Again, _) => {}
             // What came is kept, and the next turn goes on there.
             (_, Some(error)) => return if grew { LogAnswer::Grew } else { LogAnswer::Failed(error) },

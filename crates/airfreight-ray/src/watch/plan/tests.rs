@@ -26,7 +26,7 @@ impl Ray {
     fn new(patience: Duration) -> Self {
         let now = Instant::now();
         Self {
-            plan: Plan::new("http://ray", patience, now),
+            plan: Plan::new("http://ray", patience, true, now),
             now,
             began: now,
             jobs: HashMap::new(),
