@@ -11,7 +11,7 @@ import secrets
 from base64 import b64encode
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airfreight.errors import AirfreightError, InvalidError, ObjectNotFoundError
+from airfreight.errors import AirfreightError, InvalidError, ObjectLostError, ObjectNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -55,14 +55,14 @@ class Calls:
         """All calls of the run that the cluster knows."""
         try:
             return [as_job(state) for state in self.runner.calls(self.owner)]
-        except ObjectNotFoundError:
+        except (ObjectNotFoundError, ObjectLostError):
             return []
 
     def job(self, submission_id: str) -> dict[str, Any] | None:
         """What is known of a call, as Ray would tell it of a job; ``None``: nothing."""
         try:
             state = self.runner.state(self.owner, submission_id)
-        except ObjectNotFoundError:
+        except (ObjectNotFoundError, ObjectLostError):
             return None
         return None if state is None else as_job(state)
 
@@ -70,7 +70,7 @@ class Calls:
         """End a call; ``False``: it was over already."""
         try:
             return self.runner.cancel(self.owner, submission_id)
-        except ObjectNotFoundError:
+        except (ObjectNotFoundError, ObjectLostError):
             return False
 
     def watch(
@@ -79,11 +79,13 @@ class Calls:
         *,
         logs: bool = True,
         cursor: str | None = None,
-        session: str | None = None,  # noqa: ARG002 - a runner knows its cluster
+        session: str | None = None,
         deadline: float | None = None,
     ) -> Watch:
         """Follow a call until it is over."""
-        return self.runner.watch(self.owner, submission_id, logs=logs, cursor=cursor, deadline=deadline)
+        return self.runner.watch(
+            self.owner, submission_id, logs=logs, cursor=cursor, session=session, deadline=deadline
+        )
 
     def job_url(self, submission_id: str) -> str:  # noqa: ARG002 - a call has no page of its own
         """The page of the runner in the Ray dashboard, for people."""
