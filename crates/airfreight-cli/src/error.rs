@@ -48,6 +48,12 @@ pub(crate) enum CliError {
     Gone { id: String, replaced: bool },
     #[error("Ray has not deleted job `{id}`")]
     Kept { id: String },
+    #[error("there is no runner on the cluster")]
+    NoRunner,
+    #[error("several runners are on the cluster: {}", ids.join(", "))]
+    Runners { ids: Vec<String> },
+    #[error("there is no owner `{name}` on the cluster")]
+    NoOwner { name: String },
     #[error("cannot write the answer")]
     Output(#[from] io::Error),
 }
@@ -65,6 +71,9 @@ impl CliError {
             Self::Gone { .. } => {
                 Some("Ray forgets its jobs when its head node restarts, or when someone deletes them".into())
             }
+            Self::NoRunner => Some("a task with `mode = warm` or `auto` starts one".into()),
+            Self::Runners { .. } => Some("say which one by --runner".into()),
+            Self::NoOwner { .. } => Some("`airfreight ray runner owners` lists what there is".into()),
             Self::NoSuchObject { .. } => Some("`airfreight store ls` lists what there is".into()),
             Self::Ambiguous { .. } => Some("give more of the name".into()),
             Self::Configuration { .. } => Some("AIRFLOW_CONFIG and AIRFLOW_HOME say where the file is".into()),

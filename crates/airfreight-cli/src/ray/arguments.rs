@@ -68,12 +68,45 @@ pub(crate) enum RayCommand {
         #[arg(long, value_name = "STATUS", value_parser = status)]
         status: Option<JobStatus>,
     },
+    /// Look after the runners, which execute functions of warm tasks
+    #[command(subcommand)]
+    Runner(RunnerCommand),
     /// Remove the records of jobs that are over, which Ray keeps for ever; their ids must not be used again
     Delete {
         /// Submission ids
         #[arg(required = true)]
         ids: Vec<String>,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RunnerCommand {
+    /// Show the runners of the cluster: one for each version of Airfreight that works with it
+    Status,
+    /// End a runner, as it does itself when nobody needs it; the values on the cluster stay
+    Stop(RunnerOptions),
+    /// List what DAG runs have on the cluster: values, bytes, calls
+    Owners(RunnerOptions),
+    /// End the owners of DAG runs: their calls are stopped, and their values freed
+    Drop {
+        /// Names of owners
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        names: Vec<String>,
+
+        /// All of them
+        #[arg(long)]
+        all: bool,
+
+        #[command(flatten)]
+        runner: RunnerOptions,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunnerOptions {
+    /// The runner's id (default: the only one that runs)
+    #[arg(long, value_name = "ID")]
+    pub(crate) runner: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@ mod ending;
 mod follow;
 mod jobs;
 mod logs;
+mod runner;
 mod signals;
 mod submission;
 
@@ -61,6 +62,7 @@ pub(crate) fn run(arguments: &RayArguments, output: &mut Output<'_>) -> Result<E
                 jobs::list(all, output)?;
                 Ok(ExitCode::SUCCESS)
             }
+            RayCommand::Runner(command) => runner::run(command, &client, output).await,
             RayCommand::Delete { ids } => delete(ids, &client, output).await,
         }
     })

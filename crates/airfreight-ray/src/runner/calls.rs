@@ -200,21 +200,17 @@ impl Runner {
         Ok(found.unwrap_or_else(|| Map::from_iter([("state".to_owned(), "gone".into())])))
     }
 
-    /// Ends the runner's job and actor; the owners, and what they hold, stay. `false` if there was none.
+    /// Ends the runner's job, and its actor with it; the owners, and what they hold, stay. `false` if there was none.
     ///
     /// # Errors
-    /// Those of [`Runner::state`], and of [`crate::Client::stop`].
+    /// Those of [`crate::Client::stop`].
     pub async fn end(&self) -> Result<bool> {
-        if !self.is_running().await? {
-            return Ok(false);
-        }
-        let asked = self.inner.ask(&Request::new(Method::POST, "/v1/end", "end the runner")).await;
         let known = lock(&self.inner.link).take();
         drop(known);
-        match asked {
-            Ok(reply) if reply.is_success() => Ok(true),
-            // One that doesn't answer is ended by Ray.
-            Ok(_) | Err(_) => Ok(self.inner.client.stop(&self.inner.id).await? != Stopped::WasOver),
+        match self.inner.client.stop(&self.inner.id).await {
+            Ok(stopped) => Ok(stopped != Stopped::WasOver),
+            Err(RayError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 

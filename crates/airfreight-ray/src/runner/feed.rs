@@ -51,8 +51,10 @@ pub(crate) enum Told {
 
 struct Known {
     call: CallId,
-    /// The state that was told last; `None` before it was asked for by itself.
+    /// The state that was told last.
     version: Option<i64>,
+    /// It has to be asked for by itself.
+    due: bool,
     syncing: bool,
 }
 
@@ -83,8 +85,8 @@ pub(crate) async fn feed(inner: Arc<Inner>, mut wanted: UnboundedReceiver<Wanted
                     this.pause = LOOK_MIN;
                     // Somebody else may watch it already; this one wants to hear of it, too.
                     let known = this.calls.entry(call.id.clone());
-                    let unasked = Known { call, version: None, syncing: false };
-                    known.and_modify(|known| known.version = None).or_insert(unasked);
+                    let unasked = Known { call, version: None, due: true, syncing: false };
+                    known.and_modify(|known| known.due = true).or_insert(unasked);
                 }
                 Some(Wanted::Nothing(call)) => drop(this.calls.remove(&call.id)),
                 None => return,
@@ -137,10 +139,10 @@ impl Feed {
             if self.syncs >= SYNCS_MAX {
                 break;
             }
-            if known.version.is_some() || known.syncing {
+            if !known.due || known.syncing {
                 continue;
             }
-            known.syncing = true;
+            (known.due, known.syncing) = (false, true);
             self.syncs += 1;
             let (inner, call) = (Arc::clone(&self.inner), known.call.clone());
             self.working.spawn(async move {
@@ -158,7 +160,7 @@ impl Feed {
                 let Some(outbox) = self.settle(result) else { return };
                 self.pause = if outbox.events.is_empty() { (self.pause * 5 / 4).min(LOOK_MAX) } else { LOOK_MIN };
                 if outbox.lost {
-                    self.calls.values_mut().for_each(|known| known.version = None);
+                    self.calls.values_mut().for_each(|known| known.due = true);
                 }
                 self.place = Some((outbox.epoch, outbox.seq));
                 outbox.events.into_iter().for_each(|event| self.tell(event, false));
@@ -167,6 +169,7 @@ impl Feed {
                 self.syncs -= 1;
                 if let Some(known) = self.calls.get_mut(&call.id) {
                     known.syncing = false;
+                    known.due |= result.is_err();
                 }
                 match self.settle(result) {
                     Some(Some(state)) => self.tell(state, true),
@@ -194,19 +197,19 @@ impl Feed {
         }
     }
 
-    /// Tells of a state, unless a later one has been told. `asked`: it was asked for by itself.
+    /// Tells of a state, unless a later one has been told. `asked`: it was asked for by itself, perhaps for one who has
+    /// not heard of it yet.
     fn tell(&mut self, mut state: Map<String, Value>, asked: bool) {
         let Some(id) = state.get("id").and_then(Value::as_str) else { return };
         let Some(known) = self.calls.get_mut(id) else { return };
         let version = state.get("version").and_then(Value::as_i64).unwrap_or(0);
-        let is_old = known.version.is_some_and(|told| version <= told);
-        if is_old {
+        if known.version.is_some_and(|told| version < told || (version == told && !asked)) {
             return;
         }
         let over = is_over(&state);
-        // A list says less than the call itself.
+        // An event tells of the end, but not what came of it.
         if over && !asked && !state.contains_key("record") {
-            known.version = None;
+            known.due = true;
             return;
         }
         known.version = Some(version);

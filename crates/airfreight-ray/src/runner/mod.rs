@@ -88,7 +88,8 @@ pub(crate) struct Inner {
     /// Whose calls are tried once: what is repeated is decided here.
     once: Client,
     id: String,
-    package: Bytes,
+    /// What starts it; without, it is there or not.
+    package: Option<Bytes>,
     options: RunnerOptions,
     /// Held by who looks for the runner, or starts it.
     finding: tokio::sync::Mutex<()>,
@@ -127,10 +128,20 @@ impl Runner {
     #[must_use]
     pub fn new(client: &Client, package: impl Into<Bytes>, options: RunnerOptions) -> Self {
         let package = package.into();
+        Self::with(client, start::runner_id(&package), Some(package), options)
+    }
+
+    /// A runner that somebody has started, by its id. It is used as it is, and never started.
+    #[must_use]
+    pub fn existing(client: &Client, id: impl Into<String>, options: RunnerOptions) -> Self {
+        Self::with(client, id.into(), None, options)
+    }
+
+    fn with(client: &Client, id: String, package: Option<Bytes>, options: RunnerOptions) -> Self {
         let inner = Inner {
             client: client.clone(),
             once: client.with_patience(Duration::ZERO),
-            id: start::runner_id(&package),
+            id,
             package,
             options,
             finding: tokio::sync::Mutex::new(()),

@@ -80,6 +80,9 @@ pub(crate) async fn find_or_start(inner: &Inner, limit: Duration) -> Result<Beac
                 "it has not opened its port".to_owned()
             }
             Found::Coming(state) => state,
+            Found::Over(_) | Found::Nothing if inner.package.is_none() => {
+                return Err(failed(client, &format!("{id} does not run")));
+            }
             Found::Over(job) => {
                 let how = ending(&job);
                 if starts >= STARTS_MAX {
@@ -98,7 +101,8 @@ pub(crate) async fn find_or_start(inner: &Inner, limit: Duration) -> Result<Beac
                     let how = over.as_deref().unwrap_or("vanished");
                     return Err(failed(client, &format!("its job {id} {how}")));
                 }
-                start(client, id, &inner.package, &inner.options).await?;
+                let package = inner.package.clone().unwrap_or_default();
+                start(client, id, package, &inner.options).await?;
                 starts += 1;
                 pause = PAUSE_MIN;
                 "its job has been submitted".to_owned()
@@ -120,7 +124,7 @@ async fn is_forsaken(inner: &Inner, beacon: &Beacon) -> bool {
 }
 
 /// Submits the runner's job; that somebody else has done so is as good.
-async fn start(client: &Client, id: &str, package: &Bytes, options: &RunnerOptions) -> Result<()> {
+async fn start(client: &Client, id: &str, package: Bytes, options: &RunnerOptions) -> Result<()> {
     let uri = client.upload_package(Package::from_zip("the runner".into(), package.to_vec())?).await?;
     let submission = Submission::new(format!("exec {PYTHON} -c 'import airfreight_runner; airfreight_runner.hold()'"))
         .with("submission_id", id)

@@ -1,5 +1,7 @@
 //! The Jobs API.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
@@ -7,7 +9,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, empty, invalid, json as json_answer, no_job, not_found, text, trouble, wrapped};
-use super::files;
+use super::{files, runner};
 use super::job::{Job, JobScript, Word};
 use super::serve::Shared;
 use super::state::{Package, State};
@@ -35,7 +37,7 @@ fn is_object_of_strings(value: &Value) -> bool {
 }
 
 /// Carries a request out.
-pub(super) fn answer(shared: &Shared, request: &Parts, body: &Bytes) -> Answer {
+pub(super) fn answer(shared: &Arc<Shared>, request: &Parts, body: &Bytes) -> Answer {
     let path = request.uri.path();
     let method = &request.method;
     let agent = request.headers.get("user-agent").map(|agent| agent.to_str().unwrap_or_default());
@@ -52,6 +54,11 @@ pub(super) fn answer(shared: &Shared, request: &Parts, body: &Bytes) -> Answer {
         return jobs(shared, method, rest, body);
     }
     if let Some(name) = path.strip_prefix("/api/packages/gcs/") {
+        if let Some(letter) = name.strip_prefix("afin_").filter(|_| method == Method::PUT) {
+            let message = letter.rsplit('_').next().unwrap_or_default().to_owned();
+            runner::read_letter(shared, message, body.clone());
+            return empty();
+        }
         return package(&mut shared.state(), method, name, body);
     }
     match (method, path) {
@@ -84,9 +91,12 @@ fn version(shared: &Shared) -> Answer {
     json_answer(&version)
 }
 
-fn jobs(shared: &Shared, method: &Method, rest: &str, body: &Bytes) -> Answer {
+fn jobs(shared: &Arc<Shared>, method: &Method, rest: &str, body: &Bytes) -> Answer {
     let agent = shared.agent_address();
     let parts: Vec<_> = rest.split('/').map(|part| percent_decode_str(part).decode_utf8_lossy()).collect();
+    if let (&Method::POST, [id, "stop"]) = (method, parts.iter().map(AsRef::as_ref).collect::<Vec<&str>>().as_slice()) {
+        runner::stop(shared, id);
+    }
     let mut state = shared.state();
     match (method, parts.as_slice()) {
         (&Method::POST, [empty]) if empty.is_empty() => submit(shared, &mut state, body),
@@ -113,7 +123,7 @@ fn jobs(shared: &Shared, method: &Method, rest: &str, body: &Bytes) -> Answer {
     }
 }
 
-fn submit(shared: &Shared, state: &mut State, body: &Bytes) -> Answer {
+fn submit(shared: &Arc<Shared>, state: &mut State, body: &Bytes) -> Answer {
     let Ok(Value::Object(mut body)) = serde_json::from_slice::<Value>(body) else { return trouble() };
     body.retain(|_, value| !value.is_null());
     for (key, value) in &body {
@@ -156,13 +166,18 @@ fn submit(shared: &Shared, state: &mut State, body: &Bytes) -> Answer {
         ..state.template.clone()
     });
     let package = missing_package(state, &body);
-    if let Some(uri) = package {
+    if let Some(uri) = &package {
         job.script.states = vec![(0, Word::Pending), (20, Word::Failed)];
         job.script.error_type = Some("RUNTIME_ENV_SETUP_FAILURE".into());
         job.script.message = Some(format!(
             "runtime_env setup failed: Failed to set up runtime environment.\nFailed to download runtime_env file \
              package {uri} from the GCS to the Ray worker node."
         ));
+    }
+    let is_runner = body.get("metadata").and_then(|metadata| metadata.get("airfreight_runner")).is_some();
+    if is_runner && package.is_none() {
+        job.script.states = vec![(0, Word::Pending), (10, Word::Running)];
+        runner::begin(shared, id.clone());
     }
     job.submission = Some(Value::Object(body));
     job.poisoned = poisoned;

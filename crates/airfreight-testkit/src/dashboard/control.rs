@@ -14,7 +14,12 @@
 //! | `GET /_control/packages` | names, sizes, pins and uploads of the packages |
 //! | `GET /_control/packages/{name}` | its bytes |
 //! | `DELETE /_control/packages/{name}` | forgets it, as Ray does when its last job has ended |
+//! | `POST /_control/runner` | the [`RunnerScript`] of all runners that begin from now on |
+//! | `DELETE /_control/runner` | ends the runner as SIGKILL does |
+//! | `POST /_control/runner/{id}` | lets it begin another life |
 //! | `POST /_control/files` | `{"name", "text"}`: a file below the session's log directory |
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::http::request::Parts;
@@ -27,6 +32,7 @@ use serde_json::{Value, json};
 use super::answer::{Answer, answer, full, json as json_answer, not_found, text};
 use super::fault::Fault;
 use super::job::{JobScript, Word};
+use super::runner;
 use super::serve::Shared;
 
 pub(super) const PREFIX: &str = "/_control";
@@ -55,7 +61,7 @@ struct File {
 }
 
 /// Does what was asked, or says with status 400 what is wrong with it.
-pub(super) fn control(shared: &Shared, request: &Parts, body: &Bytes) -> Answer {
+pub(super) fn control(shared: &Arc<Shared>, request: &Parts, body: &Bytes) -> Answer {
     let path = request.uri.path().trim_start_matches(PREFIX).trim_start_matches('/');
     let parts: Vec<_> = path.split('/').map(|part| percent_decode_str(part).decode_utf8_lossy()).collect();
     let parts: Vec<&str> = parts.iter().map(|part| &**part).collect();
@@ -83,6 +89,15 @@ pub(super) fn control(shared: &Shared, request: &Parts, body: &Bytes) -> Answer 
             if appended && changed { Ok(()) } else { Err(format!("there is no job {id}")) }
         }),
         (&Method::POST, ["script"]) => parse(body).map(|script| shared.state().template = script),
+        (&Method::POST, ["runner"]) => parse(body).map(|script| shared.state().runner.script = script),
+        (&Method::DELETE, ["runner"]) => {
+            runner::kill(shared);
+            Ok(())
+        }
+        (&Method::POST, ["runner", id]) => {
+            runner::begin(shared, (*id).to_owned());
+            Ok(())
+        }
         (&Method::POST, ["session"]) => {
             shared.state().replace();
             Ok(())

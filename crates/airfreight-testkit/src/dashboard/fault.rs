@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
-/// One of the two servers.
+/// One of the servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Server {
@@ -13,6 +13,8 @@ pub enum Server {
     Dashboard,
     /// The node's agent, which serves log files.
     Agent,
+    /// The runner's own port.
+    Runner,
 }
 
 /// What goes wrong with which requests.

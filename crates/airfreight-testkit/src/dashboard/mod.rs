@@ -11,6 +11,7 @@ mod fault;
 mod files;
 mod job;
 mod requests;
+mod runner;
 mod serve;
 mod state;
 mod text;
@@ -24,6 +25,7 @@ use tokio::task::JoinHandle;
 pub use fault::{Fault, Server};
 pub use job::{JobScript, Word};
 pub use requests::{Arrived, Traffic};
+pub use runner::RunnerScript;
 pub use state::Package;
 
 use serve::Shared;
@@ -171,6 +173,32 @@ impl Dashboard {
     /// There is no such job.
     pub fn set_status(&self, id: &str, status: Word) {
         assert!(self.shared.state().set_status(id, status), "there is no job {id}");
+    }
+
+    /// How runners are that begin from now on.
+    pub fn script_runner(&self, script: RunnerScript) {
+        self.shared.state().runner.script = script;
+    }
+
+    /// Ends the runner as SIGKILL does; its job goes on, and what its owners hold stays.
+    pub fn kill_runner(&self) {
+        runner::kill(&self.shared);
+    }
+
+    /// Lets the runner begin another life, as Ray does with an actor that died: another generation, port and token.
+    pub fn revive_runner(&self, id: &str) {
+        runner::begin(&self.shared, id.to_owned());
+    }
+
+    /// How often a runner has begun.
+    #[must_use]
+    pub fn runner_lives(&self) -> u32 {
+        self.shared.state().runner.lives
+    }
+
+    /// Ends a call of the runner's with this status.
+    pub fn end_call(&self, id: &str, status: &str) {
+        runner::end_call(&self.shared, id, status);
     }
 
     /// The body with which a job was submitted; `None` if nobody did.

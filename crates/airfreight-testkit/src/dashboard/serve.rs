@@ -26,7 +26,7 @@ use super::fault::{Fault, Faults, Server};
 use super::files::LogFormat;
 use super::requests::{Arrived, Requests};
 use super::state::State;
-use super::{Options, api, files};
+use super::{Options, api, files, runner};
 
 /// What Ray's web server takes at most, packages included.
 const BODY_BYTES_MAX: usize = 100 * 1024 * 1024;
@@ -46,6 +46,10 @@ pub(super) struct Shared {
     requests: Mutex<Requests>,
     in_flight: Semaphore,
     hang_up: Notify,
+    /// Closes the connections to the runner's port.
+    runner_hang_up: Notify,
+    /// A call of the runner's has changed, or the runner itself.
+    pub(super) runner_changed: Notify,
 }
 
 /// A panic while one of these was held has failed the test already.
@@ -66,6 +70,8 @@ impl Shared {
             faults: Mutex::default(),
             requests: Mutex::default(),
             hang_up: Notify::new(),
+            runner_hang_up: Notify::new(),
+            runner_changed: Notify::new(),
         }
     }
 
@@ -104,6 +110,11 @@ impl Shared {
     pub(super) fn hang_up(&self) {
         self.hang_up.notify_waiters();
     }
+
+    /// Closes every connection to the runner's port.
+    pub(super) fn hang_up_runner(&self) {
+        self.runner_hang_up.notify_waiters();
+    }
 }
 
 /// Serves connections until it is aborted.
@@ -118,7 +129,7 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener, server: S
 }
 
 async fn connection(shared: Arc<Shared>, stream: TcpStream, server: Server) {
-    let hang_up = shared.hang_up.notified();
+    let hang_up = if server == Server::Runner { &shared.runner_hang_up } else { &shared.hang_up }.notified();
     // Small answers must not wait for an acknowledgement of the last one.
     let _ = stream.set_nodelay(true);
     let number = Number(AtomicU64::new(0), Arc::clone(&shared));
@@ -158,7 +169,7 @@ impl Drop for Number {
 struct Refused;
 
 async fn serve(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     number: &Number,
     server: Server,
     request: Request<Incoming>,
@@ -224,7 +235,10 @@ fn add_headers(headers: &mut HeaderMap, fault: &Fault) {
     }
 }
 
-async fn carry_out(shared: &Shared, server: Server, request: &Parts, body: &Bytes) -> Answer {
+async fn carry_out(shared: &Arc<Shared>, server: Server, request: &Parts, body: &Bytes) -> Answer {
+    if server == Server::Runner {
+        return runner::from_port(shared, request, body).await;
+    }
     let _in_flight = shared.in_flight.acquire().await;
     let jobs = u32::try_from(shared.state().jobs.len()).unwrap_or(u32::MAX);
     let is_list = request.uri.path() == "/api/jobs/" && request.method == hyper::Method::GET;
@@ -235,7 +249,7 @@ async fn carry_out(shared: &Shared, server: Server, request: &Parts, body: &Byte
     }
     match server {
         Server::Dashboard => api::answer(shared, request, body),
-        Server::Agent => files::from_agent(shared, request),
+        Server::Agent | Server::Runner => files::from_agent(shared, request),
     }
 }
 

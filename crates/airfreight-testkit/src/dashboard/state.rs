@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::job::{Job, JobScript, Word};
+use super::runner::Runner;
 
 /// A package that was uploaded.
 #[derive(Clone, Debug)]
@@ -27,6 +28,7 @@ pub(super) struct State {
     pub(super) jobs: Vec<Job>,
     pub(super) packages: BTreeMap<String, Package>,
     pub(super) files: BTreeMap<String, Bytes>,
+    pub(super) runner: Runner,
     /// What jobs do that somebody submits.
     pub(super) template: JobScript,
 }
@@ -38,13 +40,15 @@ impl State {
             jobs: Vec::new(),
             packages: BTreeMap::new(),
             files: BTreeMap::new(),
+            runner: Runner::default(),
             template: JobScript::default(),
         }
     }
 
     pub(super) fn replace(&mut self) {
         let template = self.template.clone();
-        *self = Self { template, ..Self::new() };
+        let runner = Runner::like(&self.runner);
+        *self = Self { template, runner, ..Self::new() };
     }
 
     pub(super) fn add(&mut self, script: JobScript) {
