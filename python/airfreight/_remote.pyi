@@ -1,7 +1,7 @@
-"""A client of Ray's Jobs API, and watches over its jobs (Rust, crates/airfreight-remote)."""
+"""A client of Ray's Jobs API and of the runner, and watches over jobs and calls (Rust, crates/airfreight-remote)."""
 
 from asyncio import Future
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self, final
 
 @final
@@ -114,6 +114,86 @@ class RayClient:
         :param deadline: Unix time at which to say ``deadline``.
         """
 
+    def runner(
+        self,
+        driver_package: bytes,
+        *,
+        port: int = 0,
+        idle_seconds: float = 900.0,
+        transport: str = "auto",
+    ) -> RayRunner:
+        """
+        The cluster's runner, which executes functions without a job for each. Nothing is asked or started yet.
+
+        :param driver_package: the zip with the cluster's side; other code is another runner.
+        :param port: the port that a runner which is started listens on; 0 for any.
+        :param idle_seconds: after how long without requests and calls it ends; 0 for never.
+        :param transport: ``port``: its own port or none, even where the dashboard speaks TLS and the port doesn't;
+            ``mailbox``: only through the dashboard; ``auto``: its own port where that can be reached from here.
+        """
+
+@final
+class RayRunner:
+    """
+    A cluster's runner: found, or started, with the first call; one for all in this process that ask for the same.
+
+    What gets lost on the way is sent again, and a runner that has begun another life is found anew, for as long as the
+    client's ``patience``; works in a forked process, too.
+    """
+
+    @property
+    def id(self) -> str:
+        """The submission id of its job."""
+    @property
+    def transport(self) -> str | None:
+        """The way that requests take now: ``port`` or ``mailbox``; ``None`` before there was any."""
+    def ready(self, wait: float | None = None) -> dict[str, Any]:
+        """
+        Finds it, and starts it if need be: ``python``, ``ray``, ``generation``, ``node_id``, ``transport``.
+
+        :param wait: seconds that a start may take; two minutes by default.
+        :raises UnavailableError: it does not start, and why.
+        """
+    def running(self) -> bool:
+        """Whether its job is there and not over; starts nothing."""
+    def call(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """
+        Submits a call, once, however often an answer gets lost; its state, the last one if it took less than a second.
+
+        :raises ConflictError: another call has this id.
+        """
+    def calls(self, owner: str) -> list[dict[str, Any]]:
+        """The calls of an owner, without their results."""
+    def state(self, owner: str, id: str) -> dict[str, Any] | None:
+        """Where a call stands; ``None`` when its owner doesn't know it, or is gone."""
+    def cancel(self, owner: str, id: str) -> bool:
+        """Stops a call; ``False``: it was over already, or nobody knows it."""
+    def watch(
+        self,
+        owner: str,
+        id: str,
+        *,
+        logs: bool = True,
+        cursor: str | None = None,
+        session: str | None = None,
+        deadline: float | None = None,
+    ) -> CallWatch:
+        """
+        Follows a call until it is over, as :meth:`RayClient.watch` follows a job; one feed serves all of a process.
+
+        The ``job`` of its events is the call's state, with ``submission_id`` and ``driver_node_id`` as a job has them.
+        """
+    def owners(self) -> list[dict[str, Any]]:
+        """The owners on the cluster: one for each DAG run that has values or calls there."""
+    def drop_owner(self, name: str) -> bool:
+        """Ends an owner, and with it the calls and values of its DAG run; ``False`` when there is none."""
+    def drop(self, owner: str, key: str) -> bool:
+        """Frees one value; ``False`` when it isn't there."""
+    def value(self, owner: str, key: str, generation: str) -> dict[str, Any]:
+        """What there is of a value: ``state`` is ``there`` or ``gone``."""
+    def end(self) -> bool:
+        """Ends its job and actor; owners and their values stay. ``False`` when there was none."""
+
 @final
 class Watch:
     r"""
@@ -162,3 +242,84 @@ class Watch:
         """Stops following; the job goes on. A closed watch has no further events."""
     def __enter__(self) -> Self: ...
     def __exit__(self, *exc: object) -> None: ...
+
+CallWatch = Watch
+
+@final
+class Bucket:
+    """
+    A bucket of S3, Google Cloud Storage or Azure, or a directory, with copies of objects of the store.
+
+    Making one asks nothing of the bucket. It may be used after ``fork()``; each process has connections of its own.
+    Methods block without the GIL, and signal handlers run meanwhile. What fails in passing (cuts, throttling, server
+    errors) is tried again for ``patience`` seconds.
+
+    :param url: ``s3://bucket/prefix``, ``gs://``, ``az://``, ``abfss://`` or ``file:///``; keys continue it.
+    :param options: credentials and the like, in the words of the Rust crate ``object_store``.
+    :param environment: whether variables such as ``AWS_ACCESS_KEY_ID`` fill in what the options leave open.
+    :param verify: ``False`` accepts any certificate; a path is a file of authorities to trust besides the system's.
+    :param proxy: an HTTP proxy to go through; by default what the environment says.
+    :raises InvalidError: the URL or an option can't be used. The bucket's existence is not looked at.
+    """
+
+    def __new__(
+        cls,
+        url: str,
+        options: Mapping[str, str] | None = None,
+        *,
+        environment: bool = True,
+        verify: bool | str = True,
+        proxy: str | None = None,
+        patience: float = 120.0,
+    ) -> Self: ...
+    @property
+    def url(self) -> str:
+        """What every key continues."""
+    def put_object(
+        self,
+        store: Mapping[str, Any],
+        name: str,
+        key: str,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> dict[str, Any]:
+        """
+        Copies an object of the store, and compares what the bucket holds then with what was sent.
+
+        :param store: how the store was opened: the arguments of :class:`airfreight._store.Store`, by name.
+        :param progress: called about once a second with the bytes that have arrived, and all of them.
+        :returns: ``nbytes`` and ``crc64`` (16 hexadecimal digits) of the whole file.
+        :raises ConflictError: the key is another object's.
+        :raises CorruptError: the bucket holds something else afterwards; it was deleted.
+        """
+    def get_object(
+        self,
+        store: Mapping[str, Any],
+        name: str,
+        key: str,
+        expected: Mapping[str, Any] | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> dict[str, Any]:
+        """
+        Copies an object into the store, under ``name``; an object of that name that is there already is as good.
+
+        :param expected: ``nbytes`` and ``crc64``, as :meth:`put_object` returned them.
+        :raises ObjectNotFoundError: the bucket has no such key.
+        :raises CorruptError: what came is not the object; nothing of it is kept.
+        """
+    def put(self, key: str, data: bytes) -> None:
+        """Writes a few bytes in place of what was there."""
+    def get(self, key: str, bytes_max: int = 1048576) -> bytes | None:
+        """Reads a few bytes; ``None`` where there is no such key."""
+    def size(self, key: str) -> int | None:
+        """The length of a key; ``None`` where there is none."""
+    def list(self, prefix: str = "") -> list[dict[str, Any]]:
+        """All keys below a prefix that ends with a whole part: ``key``, ``nbytes`` and ``modified_at`` (Unix time)."""
+    def delete(self, key: str) -> bool:
+        """Deletes a key; ``False`` where the bucket says that there was none, which S3 doesn't."""
+    def sign(self, method: str, key: str, seconds: float) -> str:
+        """
+        A URL with which anyone may do one thing with one key, for so long.
+
+        :param method: ``GET``, ``PUT``, ``HEAD`` or ``DELETE``.
+        :raises InvalidError: a directory has no such URLs.
+        """

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use crate::error::{from_ray, invalid};
 use crate::json::{from_python, to_python};
 use crate::process::{Cluster, process};
+use crate::runner::{self, RayRunner};
 use crate::wait::block;
 use crate::watch::Watch;
 
@@ -39,7 +40,7 @@ impl RayClient {
     }
 }
 
-fn seconds(py: Python<'_>, name: &str, seconds: f64) -> PyResult<Duration> {
+pub(crate) fn seconds(py: Python<'_>, name: &str, seconds: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(seconds)
         .map_err(|_| invalid(py, &format!("cannot use {name}={seconds}: it must be a number of seconds"), None))
 }
@@ -192,12 +193,25 @@ impl RayClient {
         Ok(Watch::new(submission_id, cluster.watcher.watch(follow)))
     }
 
+    #[pyo3(signature = (driver_package, *, port=0, idle_seconds=900.0, transport="auto"))]
+    fn runner(
+        &self,
+        py: Python<'_>,
+        driver_package: Vec<u8>,
+        port: u16,
+        idle_seconds: f64,
+        transport: &str,
+    ) -> PyResult<RayRunner> {
+        let options = runner::options(py, port, idle_seconds, transport)?;
+        Ok(RayRunner::new(self.settings.clone(), driver_package, options))
+    }
+
     fn __repr__(&self) -> String {
         format!("<RayClient {}>", self.address)
     }
 }
 
-fn moment(py: Python<'_>, unix: f64) -> PyResult<SystemTime> {
+pub(crate) fn moment(py: Python<'_>, unix: f64) -> PyResult<SystemTime> {
     let name = "deadline";
     // What lies before 1970 is as over as 1970.
     let since = seconds(py, name, unix.max(0.0))?;

@@ -7,11 +7,15 @@
 //! (`bridge`), so an interpreter that is going away has nothing to fear from us.
 
 mod bridge;
+mod bucket;
 mod client;
 mod error;
 mod event;
 mod json;
 mod process;
+mod store;
+mod runner;
+mod values;
 mod wait;
 mod watch;
 
@@ -19,8 +23,20 @@ use pyo3::prelude::*;
 
 #[pymodule]
 mod _remote {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use crate::bucket::Bucket;
     #[pymodule_export]
     use crate::client::RayClient;
     #[pymodule_export]
+    use crate::runner::RayRunner;
+    #[pymodule_export]
     use crate::watch::Watch;
+
+    /// A call's watch is a job's, by another name.
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("CallWatch", module.py().get_type::<Watch>())
+    }
 }

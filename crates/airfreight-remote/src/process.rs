@@ -4,7 +4,8 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use airfreight_core::ErrorKind;
-use airfreight_ray::{Client, Settings, Watcher};
+use airfreight_ray::{Client, Runner, RunnerOptions, Settings, Watcher};
+use bytes::Bytes;
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, Runtime};
 
@@ -18,6 +19,15 @@ pub(crate) struct Process {
     pid: u32,
     pub(crate) runtime: Runtime,
     clusters: Mutex<Vec<(Settings, Cluster)>>,
+    runners: Mutex<Vec<Known>>,
+}
+
+/// A runner, and what tells it from others.
+struct Known {
+    settings: Settings,
+    options: RunnerOptions,
+    package: Bytes,
+    runner: Runner,
 }
 
 /// What all clients with equal arguments share.
@@ -51,7 +61,7 @@ fn current() -> io::Result<&'static Process> {
                 .thread_name("airfreight")
                 .enable_all()
                 .build()?;
-            let process = Process { pid, runtime, clusters: Mutex::new(Vec::new()) };
+            let process = Process { pid, runtime, clusters: Mutex::default(), runners: Mutex::default() };
             Ok(*current.insert(Box::leak(Box::new(process))))
         }
     }
@@ -72,6 +82,34 @@ impl Process {
         }
         clusters.push((settings.clone(), cluster.clone()));
         Ok(cluster)
+    }
+
+    /// The runner that this package makes on a cluster, with what the process knows of the ways to it.
+    pub(crate) fn runner(
+        &'static self,
+        py: Python<'_>,
+        settings: &Settings,
+        package: &[u8],
+        options: &RunnerOptions,
+    ) -> PyResult<Runner> {
+        {
+            let runners = self.runners.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_same =
+                |known: &&Known| known.settings == *settings && known.options == *options && known.package == package;
+            if let Some(known) = runners.iter().find(is_same) {
+                return Ok(known.runner.clone());
+            }
+        }
+        let client = self.cluster(py, settings)?.client;
+        let package = Bytes::copy_from_slice(package);
+        let runner = Runner::new(&client, package.clone(), options.clone());
+        let mut runners = self.runners.lock().unwrap_or_else(PoisonError::into_inner);
+        if runners.len() == CLUSTERS_MAX {
+            runners.remove(0);
+        }
+        let known = Known { settings: settings.clone(), options: options.clone(), package, runner: runner.clone() };
+        runners.push(known);
+        Ok(runner)
     }
 
     fn find(&self, settings: &Settings) -> Option<Cluster> {
