@@ -247,6 +247,21 @@ class _RayDecoratedOperator(DecoratedOperator, SubmitRayJob):
         elif not self.entrypoint and self._there.runner.running():
             yield self._calls_of(plane.owner_name(attempt))
 
+    def _has_runner(self) -> bool:
+        """Whether there is somebody in the cluster to leave a job's result with."""
+        runner = self._there.runner
+        if runner.running():
+            return True
+        if self.mode is None and self.hook.connection.mode is None:
+            # Nobody has asked for anything but jobs.
+            return False
+        try:
+            runner.ready(warm.READY_SECONDS)
+        except AirfreightError as error:
+            self.log.info("the result will come back with the job, because no runner can start: %s", error.message)
+            return False
+        return True
+
     @property
     def _there(self) -> Cluster:
         """The cluster, and what it holds."""
@@ -269,7 +284,7 @@ class _RayDecoratedOperator(DecoratedOperator, SubmitRayJob):
         info = plane.owner_info(attempt)
         owner = {"name": plane.owner_name(attempt), **info}
         stays = None
-        if self.calls is None and plane.keeps_values():
+        if self.calls is None and plane.keeps_values() and self._has_runner():
             stays = {
                 "runner": self._there.runner.id,
                 "owner": owner["name"],
@@ -433,7 +448,7 @@ class _RayDecoratedOperator(DecoratedOperator, SubmitRayJob):
         """The value that an earlier attempt has left in a bucket, if it is to be used again."""
         if not self.reuse_checkpoint:
             return None
-        from airfreight import checkpoint, rows
+        from airfreight import checkpoint
         from airfreight.origin import coordinates
 
         task_instance = context["ti"]
@@ -445,11 +460,11 @@ class _RayDecoratedOperator(DecoratedOperator, SubmitRayJob):
             "return_value",
         )
         plan = checkpoint.plan_of(self)
-        row = None if plan is None else checkpoint.reusable(here(), plan, where)
-        if row is None:
+        found = None if plan is None else checkpoint.reusable(here(), plan, where)
+        if found is None:
             return None
-        self.log.info("taking the value that an earlier attempt has left in %s: the function is not run", plan.where)
-        return (rows.take(row),)
+        self.log.info("taking the value that an earlier attempt has left in %s: the function is not run", found.where)
+        return (checkpoint.taken(self, found),)
 
     @property
     def _allows_pickle(self) -> bool:

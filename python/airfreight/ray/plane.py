@@ -145,19 +145,19 @@ def _fetch(process: Process, row: Row) -> str:
     ray = row["ray"]
     there = _cluster_of(process, row)
     if ray.get("session") and there.session and there.session != ray["session"]:
-        raise _lost(
-            row,
-            f"was in the Ray cluster of connection `{there.conn_id}`, and another cluster answers there now: "
-            f"{there.session} in place of {ray['session']}",
+        raise ObjectLostError(
+            f"{references.value_text(row)} was in the Ray cluster of connection `{there.conn_id}`, and another cluster "
+            f"answers there now: {there.session} in place of {ray['session']}",
+            _hint(row),
         )
     value = {name: ray[name] for name in ("owner", "generation", "key")} | {"nbytes": row["nbytes"]}
     try:
         there.runner.fetch(value, store_of(process), progress=_progress("fetched", "from Ray"))
     except (ObjectLostError, ObjectNotFoundError) as error:
-        raise _lost(
-            row,
-            f"is no longer in the Ray cluster of connection `{there.conn_id}`: it was freed when its run was over or "
-            f"its task ran again, or what owned it there has died ({error.message})",
+        raise ObjectLostError(
+            f"{references.value_text(row)} is no longer in the Ray cluster of connection `{there.conn_id}`: it was "
+            f"freed when its run was over or its task ran again, or what owned it there has died ({error.message})",
+            _hint(row),
         ) from error
     transport = getattr(there.runner, "transport", None)
     by = {"port": " through the runner's own port", "mailbox": " through the dashboard"}.get(str(transport), "")
@@ -181,11 +181,9 @@ def _cluster_at(process: Process, conn_id: str, dashboard: str | None, seconds: 
     return found
 
 
-def _lost(row: Row, why: str) -> ObjectLostError:
-    hint = references.clear_hint(row.get("owner") or {})
-    return ObjectLostError(
-        f"{references.value_text(row)} {why}", f"{hint}; with checkpoint=True a task keeps a copy in a bucket"
-    )
+def _hint(row: Row) -> str:
+    again = references.clear_hint(row.get("owner") or {})
+    return f"{again}; with checkpoint=True a task keeps a copy in a bucket"
 
 
 def _progress(done: str, where: str) -> Callable[[int, int], None]:
