@@ -72,6 +72,8 @@ _CONFIG = {
     "on_kill": "kill_action",
 }
 
+_CHECKPOINT = ("checkpoint", "checkpoint_source", "reuse_checkpoint")
+
 #: CPUs of a function whose task and connection say nothing, as astronomer's decorator has it; its operator has 0.
 _NUM_CPUS = 1
 
@@ -155,6 +157,10 @@ class _RayDecoratedOperator(DecoratedOperator, SubmitRayJob):
         self.checkpoint_source = checkpoint_source
         self.reuse_checkpoint = reuse_checkpoint
         self._cluster: Cluster | None = None
+        for name, value in self.config.items():
+            if name in _CHECKPOINT and name not in self._said:
+                setattr(self, name, value)
+        self._plan_checkpoint()
 
     @property
     def is_async(self) -> bool:
@@ -165,8 +171,6 @@ class _RayDecoratedOperator(DecoratedOperator, SubmitRayJob):
         """Submit the function or take over the job there is, wait for it, and return its value."""
         with versions.no_retry_in_vain():
             self._configure(context)
-            if (kept := self._kept(context)) is not None:
-                return kept[0]
         self.inlets.extend(_assets([*self.op_args, *self.op_kwargs.values()]))
         # Past the base class, whose own way differs from one Airflow to the next.
         return self._noted(SubmitRayJob.execute(self, context))
@@ -443,28 +447,6 @@ class _RayDecoratedOperator(DecoratedOperator, SubmitRayJob):
         from airfreight import checkpoint
 
         self.airfreight_checkpoint = checkpoint.parse(wished, bool(self.reuse_checkpoint))
-
-    def _kept(self, context: Context) -> tuple[Any] | None:
-        """The value that an earlier attempt has left in a bucket, if it is to be used again."""
-        if not self.reuse_checkpoint:
-            return None
-        from airfreight import checkpoint
-        from airfreight.origin import coordinates
-
-        task_instance = context["ti"]
-        where = coordinates(
-            task_instance.dag_id,
-            task_instance.run_id,
-            task_instance.task_id,
-            task_instance.map_index,
-            "return_value",
-        )
-        plan = checkpoint.plan_of(self)
-        found = None if plan is None else checkpoint.reusable(here(), plan, where)
-        if found is None:
-            return None
-        self.log.info("taking the value that an earlier attempt has left in %s: the function is not run", found.where)
-        return (checkpoint.taken(self, found),)
 
     @property
     def _allows_pickle(self) -> bool:
