@@ -29,6 +29,7 @@ _PACKAGE = Path(__file__).parents[1]
 _SHELF = (
     "errors.py",
     "codec/dagfile.py",
+    "codec/elementwise.py",
     "codec/memory.py",
     "codec/note.py",
     "codec/plain/__init__.py",
@@ -40,6 +41,7 @@ _SHELF = (
     "codec/pickler.py",
     "codec/preview.py",
     "codec/refusal.py",
+    "codec/sharing.py",
     "codec/sink.py",
     "codec/stream.py",
 )

@@ -1,0 +1,52 @@
+"""Where a process of the cluster is: its node, and the folders there that Ray shows and that it doesn't."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import lru_cache
+from typing import Any
+
+#: Where all actors of Airfreight's have their names.
+NAMESPACE = "airfreight"
+
+
+@lru_cache(maxsize=None)
+def logs() -> str:
+    """The node's log folder, whose files the dashboard serves."""
+    return str(_node().get_logs_dir_path())
+
+
+@lru_cache(maxsize=None)
+def scratch(name: str) -> str:
+    """A folder of Airfreight's on this node that the dashboard doesn't show; it goes with the cluster's session."""
+    folder = os.path.join(str(_node().get_session_dir_path()), "airfreight", name)
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    return folder
+
+
+@lru_cache(maxsize=None)
+def node_id() -> str:
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id())
+
+
+def on_head(part: float) -> dict[str, float]:
+    """The custom resource that only the head has; what is there lives as long as the cluster."""
+    return {"node:__internal_head__": part}
+
+
+def publish(path: str, content: Any) -> None:
+    """Writes a file of JSON, which readers see whole or not at all."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    draft = f"{path}.{os.getpid()}.draft"
+    with open(draft, "w", encoding="utf-8") as file:
+        json.dump(content, file)
+    os.replace(draft, path)
+
+
+def _node() -> Any:
+    import ray
+
+    return ray._private.worker._global_node
