@@ -63,6 +63,7 @@ class RayHome:
     :param token: the cluster's token; ``None`` lets everyone in.
     :param env: environment variables of the whole cluster on top.
     :param venv: where Ray is installed.
+    :param object_store_bytes: the memory that Ray keeps values in.
     """
 
     def __init__(
@@ -73,8 +74,10 @@ class RayHome:
         token: str | None,
         env: Mapping[str, str],
         venv: Path,
+        object_store_bytes: int = OBJECT_STORE_BYTES,
     ) -> None:
         self.folder = folder
+        self.object_store_bytes = object_store_bytes
         self.venv = venv
         self.token = token
         #: What a program needs in its environment to be at home in this cluster, such as the ``ray`` command.
@@ -94,6 +97,7 @@ class RayHome:
         token: str | None = None,
         env: Mapping[str, str] | None = None,
         venv: Path = VENV,
+        object_store_bytes: int = OBJECT_STORE_BYTES,
     ) -> Self:
         """
         Start a cluster and return when it takes jobs.
@@ -106,7 +110,9 @@ class RayHome:
         folder = Path(tempfile.mkdtemp(prefix="airfreight-ray-", dir="/tmp")) if folder is None else folder
         if len(os.fsencode(folder)) > FOLDER_LENGTH_MAX:
             raise RayHomeError(f"{folder} is too long for Ray's sockets: at most {FOLDER_LENGTH_MAX} bytes")
-        home = cls(folder, num_cpus=num_cpus, token=token, env=env or {}, venv=venv)
+        home = cls(
+            folder, num_cpus=num_cpus, token=token, env=env or {}, venv=venv, object_store_bytes=object_store_bytes
+        )
         home._start()
         return home
 
@@ -230,7 +236,7 @@ class RayHome:
             "--dashboard-host=127.0.0.1",
             "--include-dashboard=true",
             f"--num-cpus={self.num_cpus}",
-            f"--object-store-memory={OBJECT_STORE_BYTES}",
+            f"--object-store-memory={self.object_store_bytes}",
             f"--temp-dir={self.folder}",
             *(f"{option}={self.ports[name]}" for name, option in PORTS.items()),
             # The kernel chooses for workers.
