@@ -191,6 +191,51 @@ class RayRunner:
         """Frees one value; ``False`` when it isn't there."""
     def value(self, owner: str, key: str, generation: str) -> dict[str, Any]:
         """What there is of a value: ``state`` is ``there`` or ``gone``."""
+    def fetch(
+        self,
+        value: Mapping[str, Any],
+        store: Mapping[str, Any],
+        *,
+        route: str = "auto",
+        url: Mapping[str, Any] | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> str:
+        """
+        Brings a value of the cluster into this host's store, unless it is there; returns its name.
+
+        Every byte is verified before it is written; what is cut goes on where it was. Another process that fetches the
+        same value at the same time gets the same object.
+
+        :param value: ``owner``, ``generation``, ``key``, and ``nbytes``, if known.
+        :param store: the arguments of :class:`airfreight._store.Store` by name: the same directory and limits.
+        :param route: ``port``: the runner's own, for any size; ``dashboard``: up to 256 MiB; ``bucket``: by ``url``;
+            ``auto``: the first of these that is there.
+        :param url: presigned for one place in a bucket: ``put``, where the cluster writes (with ``headers``), and
+            ``get``.
+        :param progress: called in this thread, about once a second, with how many bytes have come of how many.
+        :raises ObjectLostError: the cluster doesn't have it any more.
+        :raises StoreFullError: there is no room for it; nothing was sent.
+        :raises CorruptError: it comes damaged however often it is asked for.
+        :raises UnavailableError: the cluster doesn't answer, or no way to it carries so much.
+        """
+    def send(
+        self,
+        name: str,
+        store: Mapping[str, Any],
+        owner: str,
+        info: Mapping[str, Any],
+        *,
+        route: str = "auto",
+        url: Mapping[str, Any] | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> dict[str, Any]:
+        """
+        Makes an object of the store a value of the cluster, once; returns ``owner``, ``generation``, ``key``.
+
+        :param owner: the DAG run's, which is made where there is none, of ``info``.
+        :param url: ``get``: a presigned URL where the object lies in a bucket already.
+        :raises ObjectNotFoundError: the store has no such object.
+        """
     def end(self) -> bool:
         """Ends its job and actor; owners and their values stay. ``False`` when there was none."""
 
