@@ -25,6 +25,8 @@ else:
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from airfreight.ray.cluster.cold import Plane
+
     Record = dict[str, Any]
 
 _HERE = os.path.abspath(__file__)
@@ -175,11 +177,19 @@ def main(name: str) -> None:
             stream.reconfigure(line_buffering=True, write_through=False, errors="backslashreplace")
     report.channel = os.dup(1)
     _faults()
+    joined_ray = True
     try:
-        record = run(_parcel(name), _keep)
+        parcel = _parcel(name)
+        plane = _plane(parcel)
+        if plane is None:
+            record = run(parcel, _keep)
+        else:
+            parcel.input = plane.input if "inputs" in parcel.manifest else None
+            record = run(parcel, plane.keep)
+            joined_ray = not plane.came_late
     except report.Refused as error:
         record = report.refusal(error)
-    _run_exit_functions()
+    _run_exit_functions(joined_ray)
     failed = "result" not in record
     report.say(record)
     # At home a task ends like this, too; and an interpreter's orderly end takes up to a second with Ray loaded.
@@ -226,6 +236,17 @@ def run(parcel: Parcel, keep: Callable[[Any, Parcel], Record]) -> Record:
 
 def _keep(value: Any, parcel: Parcel) -> Record:
     return report.result(value, parcel.manifest["allow_pickle"])
+
+
+def _plane(parcel: Parcel) -> Plane | None:
+    """The values of the cluster, if the job has to do with any."""
+    if not ("inputs" in parcel.manifest or "plane" in parcel.manifest):
+        return None
+    if TYPE_CHECKING or __name__ != "airfreight_driver":
+        from airfreight.ray.cluster.cold import Plane
+    else:
+        from airfreight_cluster.cold import Plane
+    return Plane(parcel.manifest)
 
 
 def _prepare(manifest: Record) -> None:
@@ -475,8 +496,12 @@ def _faults() -> None:
         pass
 
 
-def _run_exit_functions() -> None:
-    """What the function's libraries have registered to be done at the end, such as sending what they gathered."""
+def _run_exit_functions(joined_ray: bool) -> None:
+    """
+    What the function's libraries have registered to be done at the end, such as sending what they gathered.
+
+    :param joined_ray: whether the function may have used Ray.
+    """
     import atexit
 
     ray = sys.modules.get("ray")
@@ -487,7 +512,7 @@ def _run_exit_functions() -> None:
             # Its own exit function would disconnect, too, which takes longer and does nothing for a process that ends.
             atexit.unregister(ray._private.worker.shutdown)
             # What remote functions print arrives on its own time; Ray waits as long.
-            time.sleep(0.5)
+            time.sleep(0.5 if joined_ray else 0)
     except Exception:  # noqa: BLE001 - another Ray, with another inside
         pass
     try:

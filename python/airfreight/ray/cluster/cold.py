@@ -12,7 +12,6 @@ import contextlib
 import logging
 import sys
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 if TYPE_CHECKING or not __package__.startswith("airfreight_"):
     from airfreight.ray import report
@@ -136,12 +135,11 @@ class Plane:
         owner = ray.get_actor(plane["owner"], namespace=place.NAMESPACE)
         refs = [ray.put(value) for value in values]
         kept = list(_kept(told, plane["key"]))
-        asked = [
-            owner.adopt.remote(key, [ref], dict(part))
-            for (key, part), ref in zip(kept, refs)  # noqa: B905
-        ]
+        asked = [owner.adopt.remote(key, [ref], dict(part)) for (key, part), ref in zip(kept, refs)]  # noqa: B905
         for (_, part), adopted in zip(kept, ray.get(asked, timeout=_COPY_SECONDS)):  # noqa: B905
-            part.update({name: adopted[name] for name in ("owner", "generation", "key")})
+            _name(part, adopted)
+        if told.get("parts") is not None:
+            _name(told, ray.get(owner.adopt.remote(plane["key"], [], told), timeout=_ANSWER_SECONDS))
 
 
 class _NoRunnerError(Exception):
@@ -156,7 +154,11 @@ def _kept(told: Record, key: str) -> Any:
         return
     for name, part in parts.items() if isinstance(parts, dict) else enumerate(parts):
         if "json" not in part:
-            yield f"{key}/{quote(str(name), safe='')}", part
+            yield keeping.key_of(key, str(name)), part
+
+
+def _name(told: Record, adopted: Record) -> None:
+    told.update({name: adopted[name] for name in ("owner", "generation", "key")})
 
 
 def _lost(key: str, why: str) -> report.Refused:
