@@ -223,6 +223,18 @@ impl Bucket {
         }
     }
 
+    /// The length of a key; `None` where there is none.
+    ///
+    /// # Errors
+    /// What the storage refuses.
+    pub async fn size(&self, key: &str) -> Result<Option<u64>> {
+        match self.store.head(&self.location.path(key)?).await.map_err(|error| self.failed("read", key, &error)) {
+            Ok(found) => Ok(Some(found.size)),
+            Err(BucketError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Every key below `prefix`, in no order that one should rely on.
     ///
     /// # Errors

@@ -102,12 +102,18 @@ impl HttpService for Connector {
             }
             let is_metadata = request.uri().host().is_some_and(|host| METADATA_HOSTS.contains(&host));
             let length = request.body().content_length() as u64;
-            let limit =
-                if is_metadata { METADATA_MAX } else { SILENCE_MAX + Duration::from_secs(length / SLOWEST_BYTES_PER_SECOND) };
+            let limit = if is_metadata {
+                METADATA_MAX
+            } else {
+                SILENCE_MAX + Duration::from_secs(length / SLOWEST_BYTES_PER_SECOND)
+            };
             let answered = match timeout(limit, self.0.client.request(request)).await {
-                Ok(answered) => answered.map_err(|error| (kind_of(&error), Box::<dyn Error + Send + Sync>::from(error))),
+                Ok(answered) => {
+                    answered.map_err(|error| (kind_of(&error), Box::<dyn Error + Send + Sync>::from(error)))
+                }
                 Err(_) => {
-                    let silence = io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", limit.as_secs()));
+                    let silence =
+                        io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", limit.as_secs()));
                     Err((HttpErrorKind::Timeout, silence.into()))
                 }
             };

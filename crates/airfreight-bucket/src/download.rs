@@ -69,12 +69,7 @@ impl Download<'_> {
     }
 
     /// Cuts are mended below: the client asks again for what is missing, and only of the same object.
-    async fn read_range(
-        &self,
-        source: &Source,
-        range: Range<u64>,
-        target: &Arc<Receiver>,
-    ) -> Result<u64, FetchError> {
+    async fn read_range(&self, source: &Source, range: Range<u64>, target: &Arc<Receiver>) -> Result<u64, FetchError> {
         let options = GetOptions {
             range: Some(GetRange::Bounded(range.clone())),
             if_match: source.e_tag.clone(),

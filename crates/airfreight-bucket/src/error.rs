@@ -147,8 +147,10 @@ impl BucketError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Url { .. } => "for example: s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, \
-                                 file:///mnt/shared/checkpoints",
+            Self::Url { .. } => {
+                "for example: s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, \
+                                 file:///mnt/shared/checkpoints"
+            }
             Self::Option { .. } => "check the connection's fields and extras, or the variables of the environment",
             Self::Certificate { .. } => "name a PEM file that this user may read",
             Self::Denied { .. } => {
@@ -157,7 +159,9 @@ impl BucketError {
             }
             Self::NoBucket { .. } => "make it, or correct its name; checkpoints don't make buckets",
             Self::Throttled { .. } => "run the task again later, or ask for a higher request rate",
-            Self::Unavailable { .. } => "check the endpoint, region and network of this worker, then run the task again",
+            Self::Unavailable { .. } => {
+                "check the endpoint, region and network of this worker, then run the task again"
+            }
             Self::Corrupt { .. } => "clear the task that returned the value, so that it is made again",
             Self::Altered { .. } => "run the task again; if it stays so, look at what lies between here and the bucket",
             Self::Conflict { .. } => "remove it with `airfreight checkpoint rm`, then run the task again",
@@ -169,14 +173,17 @@ impl BucketError {
     }
 
     /// An error of the storage as one of ours.
-    pub(crate) fn from_storage(action: &'static str, place: &str, bucket: &Location, error: &object_store::Error) -> Self {
+    pub(crate) fn from_storage(
+        action: &'static str,
+        place: &str,
+        bucket: &Location,
+        error: &object_store::Error,
+    ) -> Self {
         let said = Said::of(error);
         let reason = said.reason();
         let place = place.to_owned();
         match error {
-            _ if said.is(&["NoSuchBucket", "ContainerNotFound"]) => {
-                Self::NoBucket { bucket: bucket.bucket_url() }
-            }
+            _ if said.is(&["NoSuchBucket", "ContainerNotFound"]) => Self::NoBucket { bucket: bucket.bucket_url() },
             object_store::Error::NotFound { .. } if action == "write" => Self::NoBucket { bucket: bucket.bucket_url() },
             object_store::Error::NotFound { .. } => Self::NotFound { place },
             object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {

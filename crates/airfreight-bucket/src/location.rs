@@ -4,9 +4,13 @@ use std::fmt;
 use std::path::PathBuf;
 
 use object_store::path::Path;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use url::Url;
 
 use crate::{BucketError, Result};
+
+/// What would be read as something else than a part of a URL's path.
+const NOT_IN_PATHS: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'<').add(b'>').add(b'?');
 
 /// Whose storage it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -69,7 +73,7 @@ impl Location {
         if url.password().is_some() || (!url.username().is_empty() && provider != Provider::Azure) {
             return Err(refuse("it holds a user or password; credentials belong into the connection"));
         }
-        let decoded = percent_encoding::percent_decode_str(url.path())
+        let decoded = percent_decode_str(url.path())
             .decode_utf8()
             .map_err(|_| refuse("its path is not UTF-8"))?
             .trim_matches('/')
@@ -144,7 +148,7 @@ impl fmt::Display for Location {
             Some(account) => write!(f, "abfss://{}@{account}.dfs.core.windows.net", self.container)?,
             None => write!(f, "{scheme}://{}", self.container)?,
         }
-        if self.prefix.is_empty() { Ok(()) } else { write!(f, "/{}", self.prefix) }
+        if self.prefix.is_empty() { Ok(()) } else { write!(f, "/{}", utf8_percent_encode(&self.prefix, NOT_IN_PATHS)) }
     }
 }
 
@@ -201,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_key_and_its_path_are_each_others_opposite() {
-        for url in ["s3://models", "s3://models/air/freight", "file:///mnt/shared"] {
+        for url in ["s3://models", "s3://models/air/freight", "gs://models/a%20b%25c", "file:///mnt/shared"] {
             let location = Location::parse(url).unwrap();
             let path = location.path("dag/run%3A1/x").unwrap();
             assert_eq!(location.key_of(&path), "dag/run%3A1/x");

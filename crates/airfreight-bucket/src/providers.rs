@@ -18,7 +18,6 @@ use crate::connect::Connector;
 use crate::location::{Location, Provider};
 use crate::{BucketError, Result, Settings};
 
-
 /// A client, and what signs URLs where the storage has such.
 pub(crate) struct Opened {
     pub(crate) store: Arc<dyn ObjectStore>,
@@ -46,10 +45,8 @@ fn s3(location: &Location, settings: &Settings) -> Result<Opened> {
     let conditional =
         builder.get_config_value(&AmazonS3ConfigKey::ConditionalPut).is_none_or(|mode| mode != "disabled");
     // Asks with every read for the checksum that S3 keeps; to be signed, it must be there before the client sees it.
-    let asking = HeaderMap::from_iter([(
-        HeaderName::from_static("x-amz-checksum-mode"),
-        HeaderValue::from_static("ENABLED"),
-    )]);
+    let asking =
+        HeaderMap::from_iter([(HeaderName::from_static("x-amz-checksum-mode"), HeaderValue::from_static("ENABLED"))]);
     let store = builder
         .with_bucket_name(&location.container)
         .with_allow_http(is_plain)
@@ -103,7 +100,11 @@ fn file(location: &Location) -> Result<Opened> {
     Ok(Opened { store: Arc::new(store), signer: None, conditional: true })
 }
 
-fn cloud<S: ObjectStore + Signer>(location: &Location, built: object_store::Result<S>, conditional: bool) -> Result<Opened> {
+fn cloud<S: ObjectStore + Signer>(
+    location: &Location,
+    built: object_store::Result<S>,
+    conditional: bool,
+) -> Result<Opened> {
     let store = Arc::new(built.map_err(|error| refused(location, &error.to_string()))?);
     Ok(Opened { store: Arc::<S>::clone(&store), signer: Some(store), conditional })
 }

@@ -80,7 +80,9 @@ impl Cargo {
 /// The ranges of equal length that a file is cut into.
 pub(crate) fn parts(nbytes: u64, from: u64) -> impl Iterator<Item = Range<u64>> {
     let step = nbytes.div_ceil(PARTS_MAX).next_multiple_of(1 << 20).max(PART_BYTES);
-    (from..nbytes).step_by(usize::try_from(step).unwrap_or(usize::MAX)).map(move |start| start..nbytes.min(start + step))
+    (from..nbytes)
+        .step_by(usize::try_from(step).unwrap_or(usize::MAX))
+        .map(move |start| start..nbytes.min(start + step))
 }
 
 /// One upload.

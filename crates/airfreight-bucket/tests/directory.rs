@@ -113,6 +113,8 @@ async fn pointers_are_small_replaceable_and_may_be_missing() {
     assert_eq!(place.bucket.get("run/newest", 100).await.unwrap().as_deref(), Some(&b"two"[..]));
     assert!(matches!(place.bucket.get("run/newest", 2).await, Err(BucketError::Corrupt { .. })));
 
+    assert_eq!(place.bucket.size("run/newest").await.unwrap(), Some(3));
+    assert_eq!(place.bucket.size("run/none").await.unwrap(), None);
     let listed = place.bucket.list("run").await.unwrap();
     assert_eq!(listed.iter().map(|entry| (entry.key.as_str(), entry.nbytes)).collect::<Vec<_>>(), [("run/newest", 3)]);
     assert!(place.bucket.delete("run/newest").await.unwrap());

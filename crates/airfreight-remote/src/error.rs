@@ -3,8 +3,10 @@
 use std::error::Error;
 use std::io;
 
+use airfreight_bucket::BucketError;
 use airfreight_core::{ErrorKind, chain};
 use airfreight_ray::RayError;
+use airfreight_store::StoreError;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -20,6 +22,16 @@ pub(crate) fn from_ray(py: Python<'_>, error: &RayError) -> PyErr {
         raised.set_cause(py, Some(cause));
     }
     raised
+}
+
+/// The Python exception for an error of a bucket.
+pub(crate) fn from_bucket(py: Python<'_>, error: &BucketError) -> PyErr {
+    new(py, error.kind(), &chain(error), error.hint().as_deref())
+}
+
+/// The Python exception for an error of the store.
+pub(crate) fn from_store(py: Python<'_>, error: &StoreError) -> PyErr {
+    new(py, error.kind(), &chain(error), error.hint().as_deref())
 }
 
 /// An `InvalidError`.
