@@ -17,7 +17,7 @@ pub enum TransferError<E: Error + Send + Sync + 'static> {
     #[error(transparent)]
     Near(E),
     /// No way that can be reached carries so much.
-    #[error("cannot {action}: {obstacle}")]
+    #[error("cannot {action}: no way to the cluster carries it: {obstacle}")]
     OutOfReach {
         /// What was wanted.
         action: String,
