@@ -38,6 +38,8 @@ _DROP_SECONDS = 3.0
 #: So many runs of others a task asks Airflow about.
 _ASKED_MAX = 4
 
+_NOT_FOUND = 404
+
 _RUN_HAS_ENDED = frozenset({"success"})
 _TASK_HAS_SUCCEEDED = frozenset({"success", "skipped", "removed"})
 
@@ -324,7 +326,8 @@ def _has_ended(task_instance: Any, info: Mapping[str, Any]) -> bool:
         state = task_instance.get_dagrun_state(info["dag_id"], info["run_id"])
     except Exception as error:  # noqa: BLE001 - its class differs between versions
         # A run that was deleted has ended as well; any other answer says nothing.
-        return "not_found" in str(error).lower() or "404" in str(error)
+        detail = getattr(getattr(error, "error", None), "detail", None) or {}
+        return detail.get("status_code") == _NOT_FOUND and "not_found" in str(detail)
     return str(getattr(state, "value", state)) in _RUN_HAS_ENDED
 
 
