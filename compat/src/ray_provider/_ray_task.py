@@ -36,8 +36,9 @@ def ray_task(
     :param ray_conn_id: the connection. Where it isn't defined, or isn't said, the task takes the first that is: that of
         the variable ``ray_cluster_conn_id``, ``ray_cluster_connection``, ``ray_default``.
     :param ray_worker_pool: the Airflow pool of the task, which must exist.
-    :param eager: no effect: a value outlives the process that made it.
-    :param checkpoint: no effect yet: a task that runs again reads what the tasks above it returned.
+    :param eager: run the function where what its value refers to in Ray outlives the call.
+    :param checkpoint: keep a copy of the value in a bucket; ``checkpoint_source`` names the connection, or the settings
+        do.
     :param multiple_outputs: push each item of the returned dict as an XCom of its own.
     :param kwargs: for the operator, such as ``retries``, ``num_cpus`` or ``runtime_env``.
     """
@@ -51,7 +52,7 @@ def ray_task(
         python_callable,
         multiple_outputs,
         ray_worker_pool=ray_worker_pool,
-        eager=eager,
-        checkpoint=checkpoint,
+        eager=eager or None,
+        checkpoint=checkpoint or None,
         **kwargs,
     )
