@@ -38,6 +38,9 @@ _DROP_SECONDS = 3.0
 #: So many runs of others a task asks Airflow about.
 _ASKED_MAX = 4
 
+#: A run that was at work so lately is still running, or its last task frees what it has left.
+_IDLE_HOURS_MIN = 1 / 60
+
 _NOT_FOUND = 404
 
 _RUN_HAS_ENDED = frozenset({"success"})
@@ -271,17 +274,19 @@ def clean(there: Cluster, attempt: Attempt, task_instance: Any, retention_hours:
     Never fails a task.
     """
     try:
-        asked = 0
         mine = owner_name(attempt)
-        for owner in there.runner.owners():
-            info = owner.get("info") or {}
-            if info.get("deployment") != attempt.deployment or owner["name"] == mine or owner.get("running"):
-                continue
-            if _idle_hours(owner) < retention_hours:
-                continue
-            asked += 1
-            if asked > _ASKED_MAX:
-                return
+        idle_hours = max(retention_hours, _IDLE_HOURS_MIN)
+        unused = [
+            owner
+            for owner in there.runner.owners()
+            if owner["name"] != mine
+            and (owner.get("info") or {}).get("deployment") == attempt.deployment
+            and not owner.get("running")
+            and _idle_hours(owner) >= idle_hours
+        ]
+        # Who was idle for longest has most likely ended.
+        for owner in sorted(unused, key=_idle_hours, reverse=True)[:_ASKED_MAX]:
+            info = owner["info"]
             if _has_ended(task_instance, info):
                 there.runner.drop_owner(owner["name"])
                 log.info("freed what run %s of DAG %s had left in Ray", info.get("run_id"), info.get("dag_id"))
