@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import random
 from dataclasses import replace
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -284,8 +285,8 @@ def clean(there: Cluster, attempt: Attempt, task_instance: Any, retention_hours:
             and not owner.get("running")
             and _idle_hours(owner) >= idle_hours
         ]
-        # Who was idle for longest has most likely ended.
-        for owner in sorted(unused, key=_idle_hours, reverse=True)[:_ASKED_MAX]:
+        # Any of them: runs that are kept must not keep others from being asked about.
+        for owner in random.sample(unused, min(_ASKED_MAX, len(unused))):
             info = owner["info"]
             if _has_ended(task_instance, info):
                 there.runner.drop_owner(owner["name"])
