@@ -125,6 +125,8 @@ def test_a_model_goes_on_answering_after_its_run(examples_airflow: AirflowHome, 
             break
         time.sleep(0.5)
     else:
+        # The tests after this one have the same cluster.
+        ray_home.request("DELETE", "/api/serve/applications/")
         pytest.fail("Serve still answers two minutes after its job was stopped")
 
 
