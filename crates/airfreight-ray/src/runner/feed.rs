@@ -83,6 +83,10 @@ pub(crate) async fn feed(inner: Arc<Inner>, mut wanted: UnboundedReceiver<Wanted
             change = wanted.recv() => match change {
                 Some(Wanted::Call(call)) => {
                     this.pause = LOOK_MIN;
+                    if this.calls.is_empty() && !this.polling {
+                        // What has happened while nobody listened is of no interest.
+                        this.place = None;
+                    }
                     // Somebody else may watch it already; this one wants to hear of it, too.
                     let known = this.calls.entry(call.id.clone());
                     let unasked = Known { call, version: None, due: true, syncing: false };

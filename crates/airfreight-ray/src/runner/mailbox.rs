@@ -11,6 +11,7 @@ use tokio::time::sleep;
 
 use super::beacon::{Beacon, unwrapped};
 use super::request::{Reply, Request};
+use super::start;
 use crate::error::Source;
 use crate::pool::Lane;
 use crate::transport::Call;
@@ -22,8 +23,11 @@ const FIRST_PAUSE: Duration = Duration::from_millis(3);
 const PAUSE_MAX: Duration = Duration::from_millis(250);
 /// How often it is looked whether the runner is still the same.
 const LIFE_EVERY: Duration = Duration::from_secs(2);
-/// How long a runner may keep silent beyond what it was asked to wait: it may be about to begin.
-const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// How often it is looked whether its job still runs, in looks at the other.
+const JOB_EVERY: u32 = 3;
+/// How long a runner may keep silent beyond what it was asked to wait: it may be waiting for an owner, which the cluster
+/// is starting.
+const SILENCE_MAX: Duration = Duration::from_mins(1);
 /// How many of the last events are looked at first.
 const EVENTS_WINDOW: u32 = 64;
 
@@ -60,7 +64,7 @@ pub(crate) async fn ask(
     client.transport.ask(&put).await?;
     let name = format!("{}/{message}.json", beacon.folder());
     let began = Instant::now();
-    let mut looked = began;
+    let (mut looked, mut looks) = (began, 0);
     let mut pause = FIRST_PAUSE;
     loop {
         sleep(pause).await;
@@ -81,6 +85,10 @@ pub(crate) async fn ask(
             looked = Instant::now();
             if find(client, runner, &beacon.node_id).await?.is_none_or(|found| !found.is_same_life(beacon)) {
                 return Ok(Posted::Replaced);
+            }
+            looks += 1;
+            if looks % JOB_EVERY == 0 && !start::is_running(client, runner).await? {
+                return Ok(Posted::Silent);
             }
         }
         pause = (began.elapsed() / 8).clamp(Duration::from_millis(2), PAUSE_MAX);

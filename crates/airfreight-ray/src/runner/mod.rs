@@ -233,14 +233,16 @@ impl Inner {
         }
         let began = Instant::now();
         let found = mailbox::find(&self.once, &self.id, &known.beacon.node_id).await?;
-        let next =
-            match found {
-                Some(beacon) if beacon.is_same_life(&known.beacon) => {
-                    if start::is_running(&self.once, &self.id).await? { return Ok(()) } else { None }
+        let next = match found {
+            Some(beacon) if beacon.is_same_life(&known.beacon) => {
+                if start::is_running(&self.once, &self.id).await? {
+                    return Ok(());
                 }
-                Some(beacon) => Some(Arc::new(Link::new(beacon, began.elapsed()))),
-                None => None,
-            };
+                None
+            }
+            Some(beacon) => Some(Arc::new(Link::new(beacon, began.elapsed()))),
+            None => None,
+        };
         *lock(&self.link) = next;
         Ok(())
     }

@@ -1,8 +1,9 @@
 //! The runner's own port: a connection that stays open, and nothing between it and us.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT};
@@ -22,8 +23,10 @@ use crate::transport::{Body, causes, exchange, host};
 
 /// A port that can be reached answers at once; what a firewall swallows is not waited for.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
-/// How long a runner may keep silent beyond what it was asked to wait. After that the mailbox is tried.
-const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// Whoever is silent for so long, beyond what it was asked to wait, is asked whether it is still there.
+const SILENCE: Duration = Duration::from_secs(5);
+/// A runner that is there may be waiting for an owner, which the cluster is starting.
+const SILENCE_MAX: Duration = Duration::from_mins(1);
 
 /// One of them the feed of events keeps, three are for values, and one is always free for what must not wait.
 pub(crate) const LIMITS: Limits = Limits { sockets: 8, ordinary: 7, bulk: 4 };
@@ -84,9 +87,23 @@ impl Port {
         Ok(this)
     }
 
-    /// One request, over a connection that others have used before if there is one.
+    /// One request, over a connection that others have used before if there is one. Given up when the runner is not
+    /// there any more.
     pub(crate) async fn ask(&self, request: &Request) -> Result<Reply, Source> {
-        self.send(request, true).await
+        let began = Instant::now();
+        let mut asking = pin!(self.send(request, true));
+        let mut silence = request.wait() + SILENCE;
+        loop {
+            if let Ok(answered) = timeout(silence, &mut asking).await {
+                return answered;
+            }
+            let ping = Request::get(format!("/v1/ping?nonce={}", random_hex()?), "ping").in_lane(Lane::Urgent);
+            let is_there = timeout(SILENCE, self.send(&ping, false)).await.is_ok_and(|answer| answer.is_ok());
+            if !is_there || began.elapsed() > request.wait() + SILENCE_MAX {
+                return Err(format!("no answer within {:.0} s", began.elapsed().as_secs_f64()).into());
+            }
+            silence = SILENCE;
+        }
     }
 
     async fn send(&self, request: &Request, with_token: bool) -> Result<Reply, Source> {
@@ -97,20 +114,17 @@ impl Port {
             let connecting = timeout(CONNECT_PATIENCE, self.pool.direct(&self.origin, places));
             let lease = connecting.await.map_err(|_| Source::from("cannot connect within a second"))??;
             let message = self.message(request, with_token)?;
-            let answered = timeout(limit, async {
-                let answer = exchange(lease, message, limit).await.map_err(|(used, source)| (used, source.into()))?;
-                let (parts, body) = answer.into_parts();
-                // An answer that has begun was not lost to a connection that had been idle.
-                let body = Body::collect(body).await.map_err(|source| (false, source))?;
-                Ok::<_, (bool, Source)>((parts.status.as_u16(), body))
-            });
-            match answered.await {
-                Ok(Ok((status, body))) => return Reply::read(status, &body),
+            let answer = match exchange(lease, message, limit).await {
+                Ok(answer) => answer,
                 // It had been idle, and was closed just now.
-                Ok(Err((true, _))) if stale < LIMITS.sockets => stale += 1,
-                Ok(Err((_, source))) => return Err(source),
-                Err(_) => return Err(format!("no answer within {:.0} s", limit.as_secs_f64()).into()),
-            }
+                Err((true, _)) if stale < LIMITS.sockets => {
+                    stale += 1;
+                    continue;
+                }
+                Err((_, source)) => return Err(source.into()),
+            };
+            let (parts, body) = answer.into_parts();
+            return Reply::read(parts.status.as_u16(), &Body::collect(body).await?);
         }
     }
 
