@@ -266,7 +266,7 @@ class Run:
         found = state["record"]["result"]
         if "value" in found:
             return Input(found["value"])
-        return found["json"] if "json" in found else found
+        return found.get("json", found)
 
     def cancel(self, call_id: str) -> bool:
         found: bool = self.ask("POST", f"/v1/calls/{call_id}/cancel?owner={self.name}")["cancelled"]

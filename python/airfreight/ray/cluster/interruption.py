@@ -3,7 +3,7 @@ How a call is interrupted: a KeyboardInterrupt in the function, and nowhere else
 
 Ray interrupts a task by making Python believe that a signal had come. A function that waits for the operating system,
 in a sleep or for a socket, wouldn't notice before that has answered. But Python also writes the number of such a signal
-to a descriptor, and a thread of ours that reads it then sends the signal in earnest.
+to a descriptor, and a thread of ours that reads it sends the signal in earnest, unless the function has noticed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,11 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from typing import Any, Iterator
+
+# A function that computes notices by itself.
+_PATIENCE_SECONDS = 0.02
 
 
 class Interruption:
@@ -24,7 +28,7 @@ class Interruption:
 
     def handle(self, _number: int, _frame: Any) -> None:
         first, self.happened = not self.happened, True
-        # Once: the signal comes a second time, in earnest. What surrounds the function must put the process in order.
+        # Once, since the signal may come again, in earnest; what surrounds the function must put the process in order.
         if first and self._function_runs:
             raise KeyboardInterrupt("the task was cancelled")
 
@@ -44,17 +48,19 @@ class _Waker:
         self.pid = os.getpid()
         reading, self.writing = os.pipe()
         os.set_blocking(self.writing, False)
+        self.lock = threading.Lock()
+        #: The call that may be interrupted now.
+        self.interruption: Interruption | None = None
         self._main = threading.main_thread().ident or 0
         threading.Thread(target=self._work, args=(reading,), name="airfreight-waker", daemon=True).start()
 
     def _work(self, reading: int) -> None:
-        in_earnest = False
         while True:
-            numbers = os.read(reading, 64)
-            if signal.SIGINT in numbers:
-                in_earnest = not in_earnest
-                if in_earnest:
-                    # This one is read here, too.
+            os.read(reading, 64)
+            time.sleep(_PATIENCE_SECONDS)
+            with self.lock:
+                # The signal itself is read here, too: it is sent until it has been noticed.
+                if self.interruption is not None and not self.interruption.happened:
                     signal.pthread_kill(self._main, signal.SIGINT)
 
 
@@ -72,9 +78,16 @@ def interruptible() -> Iterator[Interruption]:
     if _waker is None or _waker.pid != os.getpid():
         _waker = _Waker()
     handler = signal.signal(signal.SIGINT, interruption.handle)
+    # Ray blocks it in its workers.
+    mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     descriptor = signal.set_wakeup_fd(_waker.writing, warn_on_full_buffer=False)
+    _waker.interruption = interruption
     try:
         yield interruption
     finally:
+        # After this, none is sent any more that nobody would expect.
+        with _waker.lock:
+            _waker.interruption = None
         signal.set_wakeup_fd(descriptor)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         signal.signal(signal.SIGINT, handler)

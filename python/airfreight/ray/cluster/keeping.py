@@ -11,7 +11,7 @@ if TYPE_CHECKING or not __package__.startswith("airfreight_"):
 else:
     import airfreight_report as report
 
-from . import objectfile
+from . import classes, objectfile
 from .packed import Native, Packed
 
 if TYPE_CHECKING:
@@ -145,6 +145,7 @@ class Keeper:
         codec = "pickle5" if allow_pickle else "plain"
         facts = {**described, "codec": codec, "created": time.time_ns()}
         packed = Packed.of(parts, facts)
+        packed.classes = classes.take_along(parts.types, parcel.manifest["modules"])
         self.values.append(packed)
         told = {"nbytes": packed.nbytes, "file_bytes": objectfile.file_bytes(packed), **described, "form": "packed"}
         return None, told, parts.libraries()

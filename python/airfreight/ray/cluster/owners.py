@@ -7,7 +7,7 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
-from . import place
+from . import place, running
 from .owner import Owner
 from .problem import Problem
 
@@ -17,9 +17,13 @@ if TYPE_CHECKING:
     Record = dict[str, Any]
 
 PREFIX = "airfreight-owner-"
-#: How long an owner is given to answer, beyond what a request wants to wait.
-ANSWER_SECONDS = 30.0
+#: How long an owner is given to answer, beyond what a request wants to wait; on a busy head, its start takes long.
+ANSWER_SECONDS = 120.0
 _EVENTS_WAIT_SECONDS = 60.0
+#: How many processes are to wait for work, and how long they are kept busy so that Ray starts that many.
+_AHEAD = 2
+_AHEAD_SECONDS = 0.2
+_PREPARE_SECONDS = 1.0
 
 
 class Owners:
@@ -33,6 +37,8 @@ class Owners:
         self._events = events
         self._handles: dict[str, Any] = {}
         self._lock = threading.Lock()
+        self._ahead: list[Any] = []
+        self._prepares = False
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="airfreight-events", daemon=True).start()
 
@@ -95,7 +101,24 @@ class Owners:
             )
             .remote(name, info)
         )
+        self._loop.call_soon_threadsafe(self._prepare_soon)
         return self._keep(name, handle)
+
+    def prepare(self) -> None:
+        """
+        Has Ray start processes ahead of time: one for the next owner, one for the next function.
+
+        An owner takes one of those that wait for work, and the function after it would wait for the start of another.
+        """
+        ahead = running.remote("nothing")
+        self._ahead = [ahead.remote(_AHEAD_SECONDS) for _ in range(_AHEAD)]
+        self._prepares = False
+
+    def _prepare_soon(self) -> None:
+        """Once the call that has needed the new owner doesn't compete with it any more."""
+        if not self._prepares:
+            self._prepares = True
+            self._loop.call_later(_PREPARE_SECONDS, self.prepare)
 
     def ask(self, name: str, method: str, *given: Any, wait: float = 0.0) -> Any:
         """

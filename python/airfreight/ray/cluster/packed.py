@@ -12,6 +12,8 @@ from __future__ import annotations
 import pickle
 from typing import TYPE_CHECKING, Any
 
+from .classes import lend
+
 if TYPE_CHECKING:
     from airfreight.ray.report import Parts
 
@@ -29,9 +31,11 @@ class Packed:
     :param facts: what is known of it without reading it: ``type``, ``preview``, ``codec``, ``created`` (nanoseconds).
     """
 
-    __slots__ = ("buffers", "facts", "stream")
+    __slots__ = ("buffers", "classes", "facts", "stream")
 
-    def __init__(self, stream: Any, buffers: list[Any], facts: dict[str, Any]) -> None:
+    def __init__(self, stream: Any, buffers: list[Any], facts: dict[str, Any], classes: bytes | None = None) -> None:
+        #: Those that only the file of the task defines that has made the value.
+        self.classes = classes
         self.stream = memoryview(stream).cast("B")
         self.buffers = [memoryview(buffer).cast("B") for buffer in buffers]
         self.facts = facts
@@ -47,6 +51,8 @@ class Packed:
 
     def value(self) -> Any:
         """The value itself. Its arrays lie over the buffers, so they can't be changed in place."""
+        if self.classes is not None:
+            lend(self.classes)
         if bytes(self.stream[: len(_PLAIN)]) == _PLAIN:
             from airfreight.codec import plain
 
@@ -64,10 +70,11 @@ class Packed:
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         if protocol < 5:
-            return unpack, (bytes(self.stream), [bytes(buffer) for buffer in self.buffers], self.facts)
+            copies = [bytes(buffer) for buffer in self.buffers]
+            return unpack, (bytes(self.stream), copies, self.facts, self.classes)
         long = len(self.stream) >= _STREAM_BYTES_MIN
         stream = pickle.PickleBuffer(self.stream) if long else bytes(self.stream)
-        return unpack, (stream, [pickle.PickleBuffer(buffer) for buffer in self.buffers], self.facts)
+        return unpack, (stream, [pickle.PickleBuffer(buffer) for buffer in self.buffers], self.facts, self.classes)
 
 
 class Native:
@@ -91,9 +98,9 @@ class Native:
         return keep, (self.kept, self.facts)
 
 
-def unpack(stream: Any, buffers: list[Any], facts: dict[str, Any]) -> Packed:
+def unpack(stream: Any, buffers: list[Any], facts: dict[str, Any], classes: bytes | None = None) -> Packed:
     """Rebuilds a :class:`Packed`; what is in Ray refers to this function."""
-    return Packed(stream, buffers, facts)
+    return Packed(stream, buffers, facts, classes)
 
 
 def keep(value: Any, facts: dict[str, Any]) -> Native:

@@ -59,6 +59,7 @@ class Runner:
         self._uploads = Uploads(self._owners, place.scratch("uploads"))
         self._router = Router(self._owners, events, self._exports, self._uploads)
         server = Server(self._router, port, token, who)
+        self._owners.prepare()
         mailbox.Mailbox(self._router, runner_id, token, folder)
         place.publish(
             _file(runner_id),

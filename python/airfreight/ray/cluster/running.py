@@ -57,6 +57,8 @@ def remote(what: str) -> Any:
         return ray.remote(execution.Eager)
     if what == "interrupt":
         return ray.remote(num_cpus=0, max_retries=0)(execution.interrupt)
+    if what == "nothing":
+        return ray.remote(num_cpus=0, max_retries=0)(execution.nothing)
     if what in ("imported", "copied"):
         return ray.remote(getattr(importing, what))
     function = execution.call_in_parts if what.startswith("parts") else execution.call

@@ -63,6 +63,7 @@ class Upload:
             position += len(piece)
         self.used_at = time.monotonic()
         if crc != checksum:
+            self._forget(offset)
             raise Problem("Corrupt", f"the chunk at {offset} has changed on its way", "send it again")
         self._count(offset, length)
 
@@ -79,6 +80,13 @@ class Upload:
                 if start > self.received:
                     break
                 self.received = max(self.received, self._apart.pop(start))
+
+    def _forget(self, offset: int) -> None:
+        """A chunk that came a second time, and damaged, is written over the first."""
+        with self._lock:
+            self.received = min(self.received, offset)
+            for start in [start for start, end in self._apart.items() if end > offset]:
+                del self._apart[start]
 
     def remove(self) -> None:
         with contextlib.suppress(OSError):

@@ -24,7 +24,7 @@ else:
     import airfreight_driver as driver
     import airfreight_report as report
 
-from . import place
+from . import classes, place
 
 
 class Archives:
@@ -110,6 +110,7 @@ class _Before:
                 sys.modules.pop(name, None)
             else:
                 sys.modules[name] = module
+        classes.forget()
         if folder is not None:
             for name, module in list(sys.modules.items()):
                 if (getattr(module, "__file__", None) or "").startswith(folder + os.sep):
