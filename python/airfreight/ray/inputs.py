@@ -80,7 +80,7 @@ class Inputs:
             if self._is_there(handle, asks=asks):
                 return self._add(handle, handle.place, handle)
             # Of another cluster, or of this one before it was replaced: there may be a copy.
-            name = plane.fetch(self._process, handle.row)
+            name = plane.fetch(self._process, handle.row, reads=False)
             stored = {member: value for member, value in handle.row.items() if member != "ray"}
             return self._give(handle, StoredValue({**stored, "id": name, "store": self._process.store.store_id}))
         assert isinstance(handle, StoredValue)

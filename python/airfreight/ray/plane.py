@@ -36,6 +36,9 @@ _PROGRESS_SECONDS = 10.0
 #: A task that runs again waits no longer for the cluster to forget what the one before it made.
 _DROP_SECONDS = 3.0
 
+#: A cluster may be silent for so long before a value's checkpoint is read in its place.
+_DOUBT_SECONDS = 20.0
+
 #: So many runs of others a task asks Airflow about.
 _ASKED_MAX = 4
 
@@ -118,14 +121,21 @@ def keeps_values() -> bool:
 # Values here
 
 
-def fetch(process: Process, row: Row) -> str:
+def fetch(process: Process, row: Row, *, reads: bool = True) -> str:
     """
     Bring a value to this host, unless it is here.
 
+    :param reads: whether it is to be read here, and not only passed on.
     :returns: the name of its copy in the store.
     :raises ObjectLostError: it is gone from the cluster, and there is no checkpoint; the message says why, and which
         task to clear.
+    :raises InvalidError: the libraries of this process can't read it; both versions are named.
     """
+    if reads:
+        from airfreight.ray import skew
+
+        name_of_task = str((row.get("owner") or {}).get("task_id", "a task"))
+        skew.check_result(str(row["ray"].get("python")), row["ray"].get("libraries") or {}, name_of_task)
     name = object_name(row)
     began = perf_counter()
     if process.store.contains(name):
@@ -149,7 +159,8 @@ def fetch(process: Process, row: Row) -> str:
 
 def _fetch(process: Process, row: Row) -> str:
     ray = row["ray"]
-    there = _cluster_of(process, row)
+    # Where there is a checkpoint, nobody waits for a cluster that doesn't answer.
+    there = _cluster_of(process, row, _DOUBT_SECONDS if "bucket" in row else None)
     if ray.get("session") and there.session and there.session != ray["session"]:
         raise ObjectLostError(
             f"{references.value_text(row)} was in the Ray cluster of connection `{there.conn_id}`, and another cluster "
