@@ -1,15 +1,18 @@
 """
-``airflow airfreight gc | stat | doctor``: the ``airfreight`` binary with the settings of Airflow's configuration.
+``airflow airfreight gc | stat | doctor | checkpoint``: the ``airfreight`` binary with the settings of Airflow's
+configuration.
 
 Airflow 3.2 and later find these commands through the provider's declaration; before, use the binary itself.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
 import sysconfig
+from argparse import REMAINDER
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +26,7 @@ _COMMANDS = {
     "gc": ("store", "gc"),
     "stat": ("store", "stat"),
     "doctor": ("doctor",),
+    "checkpoint": ("checkpoint",),
 }
 
 
@@ -33,6 +37,11 @@ def get_airfreight_cli_commands() -> list[Any]:
     json_output = Arg(("--json",), action="store_true", help="Print JSON")  # type: ignore[no-untyped-call]
     dry_run = Arg(  # type: ignore[no-untyped-call]
         ("--dry-run",), action="store_true", help="Only say what would be deleted"
+    )
+    rest = Arg(  # type: ignore[no-untyped-call]
+        ("arguments",),
+        nargs=REMAINDER,
+        help="ls, get or rm and their flags, as `airfreight checkpoint --help` has them",
     )
     return [
         GroupCommand(
@@ -59,6 +68,13 @@ def get_airfreight_cli_commands() -> list[Any]:
                     func=lazy_load_command("airfreight.cli.doctor"),
                     args=(json_output,),
                 ),
+                ActionCommand(
+                    name="checkpoint",
+                    help="List, fetch and delete copies of values in the bucket",
+                    description="The bucket may be named by a connection of Airflow's here.",
+                    func=lazy_load_command("airfreight.cli.checkpoint"),
+                    args=(rest,),
+                ),
             ],
         )
     ]
@@ -79,12 +95,34 @@ def doctor(args: Namespace) -> None:
     _run("doctor", _flags(args))
 
 
+def checkpoint(args: Namespace) -> None:
+    """``airflow airfreight checkpoint``"""
+    arguments = [each for each in args.arguments if each != "--"]
+    try:
+        access = _access(arguments)
+    except AirfreightError as error:
+        sys.exit(f"error: {error}")
+    _run("checkpoint", arguments, access)
+
+
+def _access(arguments: list[str]) -> dict[str, str]:
+    """The bucket and its credentials as a variable, since other users of the host can read a process's arguments."""
+    from airfreight.checkpoint import place
+
+    at = arguments.index("--bucket") + 1 if "--bucket" in arguments else len(arguments)
+    where = arguments[at] if at < len(arguments) else load_settings().checkpoint
+    if where is None:
+        return {}
+    access = place.access(*place.split(where))
+    return {"AIRFREIGHT_CHECKPOINT_ACCESS": json.dumps(access._asdict())}
+
+
 def _flags(args: Namespace) -> list[str]:
     known = (("--dry-run", "dry_run"), ("--json", "json"))
     return [flag for flag, name in known if getattr(args, name, False)]
 
 
-def _run(command: str, flags: list[str]) -> None:
+def _run(command: str, flags: list[str], variables: dict[str, str] | None = None) -> None:
     try:
         binary = find_binary()
         # What is wrong with the settings, doctor finds out by itself.
@@ -93,7 +131,7 @@ def _run(command: str, flags: list[str]) -> None:
         sys.exit(f"error: {error}")
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execve(binary, [str(binary), *_COMMANDS[command], *flags], env)  # noqa: S606
+    os.execve(binary, [str(binary), *_COMMANDS[command], *flags], env | (variables or {}))  # noqa: S606
 
 
 def find_binary() -> Path:

@@ -16,15 +16,16 @@ hookimpl = HookimplMarker("airflow")
 
 @hookimpl
 def on_task_instance_running(task_instance: Any) -> None:
-    """Remember the task instance: the XCom hooks are told only its coordinates. Keep its log readable."""
+    """Remember the task instance, keep its log readable, and spare it the work that its checkpoint has done."""
     if type(task_instance).__name__ != "RuntimeTaskInstance":
         return
-    from airfreight import brevity
+    from airfreight import brevity, checkpoint
     from airfreight.process import here
 
     here().begin(task_instance)
     brevity.forget_arguments()
     brevity.shorten_log(task_instance.task)
+    checkpoint.skip_work(task_instance)
 
 
 @hookimpl

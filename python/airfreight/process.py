@@ -47,6 +47,8 @@ class Process:
         self.task_instance: Any = None
         #: The writes of a ``multiple_outputs`` task, in order: what its whole dict may be made of.
         self.pushes: list[Push] = []
+        #: The buckets of checkpoints, by what the settings or tasks call them.
+        self.buckets: dict[str, Any] = {}
         self._written: dict[str | None, list[str]] = {}
         #: The Ray clusters that values were fetched from, by connection and dashboard.
         self.clusters: dict[tuple[str, str | None], Cluster] = {}
@@ -112,7 +114,7 @@ class Process:
         raise InvalidError(
             "under the KubernetesExecutor this task's store ends with its pod: no other task could read the value",
             "mount a hostPath volume at [airfreight] store_path into every pod of a node and set shared_store = True; "
-            "or, with a later release, run an agent on every node or checkpoint values to a bucket",
+            "or keep copies in a bucket with checkpoint=True; a later release has an agent for every node as well",
         )
 
     def begin(self, task_instance: Any) -> None:

@@ -9,15 +9,17 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from airfreight import brevity, caller, composite, journal, references, trees
+from airfreight import brevity, caller, checkpoint, composite, journal, references, trees
 from airfreight.caller import Purpose
-from airfreight.errors import AirfreightError, DeniedError, ObjectLostError, ObjectNotFoundError
+from airfreight.errors import AirfreightError, CorruptError, DeniedError, ObjectLostError, ObjectNotFoundError
 from airfreight.expanding import StoredSequence
 from airfreight.inline import ROW_MEMBER, is_inline
 from airfreight.process import Process, Push, here
 from airfreight.ray import handle
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airfreight.origin import Coordinates, Origin
     from airfreight.references import Row
 
@@ -33,6 +35,8 @@ def write(value: Any, origin: Origin) -> Any:
     """
     began = perf_counter()
     process = here()
+    if isinstance(value, checkpoint.Reused):
+        return value.row
     value = _as_list(value)
     try:
         row = _encode(process, value, origin)
@@ -67,7 +71,8 @@ def read(row: Row) -> Any:
     if purpose is Purpose.EXPAND and "elements" in row:
         if "tree" in row:
             return trees.expand(row, load)
-        _require_local(process, row)
+        if "bucket" not in row:
+            _require_local(process, row)
         return StoredSequence(row["elements"], lambda index: _get_element(process, row, index))
     value = trees.read(row, load) if "tree" in row else load(row)
     if load.func is _hold:
@@ -90,6 +95,8 @@ def purge(row: Row, where: Coordinates | None) -> None:
     process = here()
     references.verify(row, process.keys)
     for part in references.rows_in(row):
+        if _is_owner(part, where) and checkpoint.purge(process, part):
+            continue
         if "ray" in part:
             if _is_owner(part, where, ("dag_id", "run_id", "task_id")):
                 from airfreight.ray import plane
@@ -101,17 +108,6 @@ def purge(row: Row, where: Coordinates | None) -> None:
             continue
         for name in names:
             process.store.delete(name)
-
-
-def take(row: Row) -> Any:
-    """What a task returns that makes a value its own which stands in a row: handles of what is in Ray, else values."""
-    process = here()
-    references.verify(row, process.keys)
-
-    def load(part: Row) -> Any:
-        return handle.RayValue(part) if "ray" in part else load_part(process, part)
-
-    return trees.read(row, load) if "tree" in row else load(row)
 
 
 def load(row: Row) -> Any:
@@ -163,34 +159,46 @@ def _load_from_ray(process: Process, row: Row) -> Any:
 
 def _encode(process: Process, value: Any, origin: Origin) -> Any:
     settings = process.settings
-    if (row := _refer(process, value, origin)) is not None:
-        row = references.sign(row, process.keys)
-        _remember(process, origin, value, row)
-        return row
-    if is_inline(value, settings.inline_bytes_max):
+    plan = checkpoint.is_wanted(process, origin)
+    row = _refer(process, value, origin, plan)
+    if row is None and is_inline(value, settings.inline_bytes_max):
+        if plan is not None and plan.reuse:
+            checkpoint.publish(process, plan, origin, value)
         _remember(process, origin, value, {})
         return value
-    row = _embed(process, value)
+    row = row or _embed(process, value)
     if row is None:
-        process.require_lasting_store()
+        if plan is None:
+            process.require_lasting_store()
         row = composite.write(process, value, origin) or put(process, value, origin)
+        if plan is not None:
+            row = checkpoint.complete(process, row, origin, plan)
     row = references.sign(row, process.keys)
+    if plan is not None and (plan.reuse or "bucket" in row or "parts" in row):
+        checkpoint.publish(process, plan, origin, row)
     _remember(process, origin, value, row)
     return row
 
 
-def _refer(process: Process, value: Any, origin: Origin) -> Row | None:
+def _refer(process: Process, value: Any, origin: Origin, plan: checkpoint.Plan | None) -> Row | None:
     """An unsigned row for what a task on Ray has left there; ``None`` for every other value."""
     if not handle.exist():
         return None
 
     def encode(part: Any) -> Row:
         if not isinstance(part, handle.RayValue):
-            return _embed(process, part) or put(process, part, origin)
+            row = _embed(process, part) or put(process, part, origin)
+            return row if plan is None else checkpoint.complete(process, row, origin, plan)
         # A value that another task has made stays that task's.
         if "hmac" in part.row:
             return {name: member for name, member in part.row.items() if name != "hmac"}
-        return part.row | {"owner": origin.owner()}
+        row = part.row | {"owner": origin.owner()}
+        if plan is None:
+            return row
+        from airfreight.ray import plane
+
+        # The cluster hands it to this host, which checks and keeps it, and has the credentials of the bucket.
+        return row | {"bucket": checkpoint.upload(process, plane.fetch(process, row), origin, plan)}
 
     if isinstance(value, handle.RayValue):
         return encode(value)
@@ -253,13 +261,28 @@ def place(process: Process, origin: Origin) -> Row:
 
 
 def _load(process: Process, row: Row) -> Any:
-    _require_local(process, row)
+    get = partial(_get_or_restore, process, row, _get)
+    if "parts" in row:
+        return composite.read(row, get, partial(_load_inline, process))
+    return get(row["id"])
+
+
+def _get_or_restore(process: Process, row: Row, get: Callable[[Process, str], Any], name: str) -> Any:
+    """What ``get`` reads of an object: from the store of this host, else once its checkpoint has been brought there."""
+    copy = checkpoint.copy_of(row, name)
+    if copy is None:
+        _require_local(process, row)
     try:
-        if "parts" in row:
-            return composite.read(row, lambda name: _get(process, name), lambda rest: _load_inline(process, rest))
-        return _get(process, row["id"])
+        return get(process, name)
     except ObjectNotFoundError as error:
-        raise _lost(process, row) from error
+        if copy is None:
+            raise _lost(process, row) from error
+    except CorruptError:
+        if copy is None:
+            raise
+        process.store.delete(name)
+    checkpoint.restore(process, row, copy)
+    return get(process, name)
 
 
 def _get(process: Process, name: str) -> Any:
@@ -274,16 +297,13 @@ def _get_element(process: Process, row: Row, index: int) -> Any:
 
     began = perf_counter()
     settings = process.settings
-    try:
-        value = codec.get_element(
-            process.store,
-            row["id"],
-            index,
-            allow_pickle=settings.allow_pickle,
-            writable=settings.mapping == "private",
+
+    def get(process: Process, name: str) -> Any:
+        return codec.get_element(
+            process.store, name, index, allow_pickle=settings.allow_pickle, writable=settings.mapping == "private"
         )
-    except ObjectNotFoundError as error:
-        raise _lost(process, row) from error
+
+    value = _get_or_restore(process, row, get, row["id"])
     journal.read(row, began, index)
     if process.task_instance is None:
         brevity.shorten_argument(value)

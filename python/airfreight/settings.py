@@ -178,6 +178,26 @@ def _keys(text: str) -> tuple[bytes, ...]:
     return tuple(key.encode() for key in keys)
 
 
+_CONNECTION_ID = re.compile(r"[\w.+/-]{1,250}", re.ASCII)
+_BUCKET_SCHEMES = ("s3", "s3a", "gs", "gcs", "az", "azure", "abfs", "abfss", "wasb", "wasbs", "file")
+
+
+def _bucket(text: str) -> str:
+    text = text.strip()
+    head, found, rest = text.partition("://")
+    conn_id, at, scheme = head.rpartition("@")
+    if not found:
+        conn_id, at, scheme = text, "@", "s3"
+    if at and _CONNECTION_ID.fullmatch(conn_id) is None:
+        raise _RefusedError
+    if scheme not in _BUCKET_SCHEMES or (found and not rest):
+        raise _RefusedError
+    authority = rest.partition("/")[0]
+    if ":" in authority.rpartition("@")[0] or "?" in rest:
+        raise _RefusedError("it holds a password; credentials belong into a connection")
+    return text
+
+
 _A_SIZE = "a size: plain bytes, or a number with KB, MB, GB, TB, KiB, MiB, GiB or TiB"
 _A_BOOLEAN = "True or False"
 _AN_ABSOLUTE_PATH = "an absolute path"
@@ -297,6 +317,25 @@ SETTINGS: tuple[Setting, ...] = (
         type="boolean",
     ),
     Setting(
+        "checkpoint",
+        _bucket,
+        "a URL (s3://, gs://, az://, abfss:// or file://), the id of a connection, or connection id@URL",
+        "Where the values go of tasks that say checkpoint=True: a bucket, or a directory that outlives the host. "
+        "Without a connection the credentials come from the environment or the instance.",
+        "my_aws@s3://models/airfreight",
+        default_text="none",
+    ),
+    Setting(
+        "checkpoint_all",
+        _boolean,
+        _A_BOOLEAN,
+        "True copies the large values of every task to the bucket in checkpoint, unless a task says checkpoint=False. "
+        "Values that stay in their XCom rows are in Airflow's database anyway.",
+        "True",
+        default="False",
+        type="boolean",
+    ),
+    Setting(
         "deployment",
         _name,
         "a name of at most 100 characters",
@@ -382,6 +421,8 @@ class Settings:
     mapping: str
     secret_key: tuple[bytes, ...] | None
     shared_store: bool
+    checkpoint: str | None
+    checkpoint_all: bool
     deployment: str | None
     ray_mode: str
     ray_retention_hours: float

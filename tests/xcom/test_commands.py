@@ -28,7 +28,7 @@ def airflow(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_commands_are_the_binary_s() -> None:
     group = get_airfreight_cli_commands()[0]
-    assert [command.name for command in group.subcommands] == ["gc", "stat", "doctor"]
+    assert [command.name for command in group.subcommands] == ["gc", "stat", "doctor", "checkpoint"]
 
 
 def test_settings_and_secrets_go_by_environment(configure: Callable[..., Process]) -> None:

@@ -31,10 +31,15 @@ BAD = {
     "mapping": ["shared"],
     "secret_key": ["short", "long enough to be one,short", "[1]", '["not closed"'],
     "shared_store": [" "],
+    "checkpoint": ["http://host/x", "s3://", "two words", "my aws@s3://bucket", "s3://me:word@bucket"],
+    "checkpoint_all": ["some"],
     "deployment": ["x" * 101, "two\nlines"],
     "api_url": ["localhost:8080", "ftp://host", "http://user:password@host"],
     "api_token": [],
     "retention_hours": ["0"],
+    "ray_mode": ["hot"],
+    "ray_retention_hours": ["-1"],
+    "ray_ttl_hours": ["soon"],
 }
 
 

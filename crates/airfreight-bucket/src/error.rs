@@ -72,7 +72,7 @@ pub enum BucketError {
         reason: String,
     },
     /// The storage doesn't answer, or with errors.
-    #[error("cannot {action} `{place}`: {reason}")]
+    #[error("the bucket failed to {action} `{place}`: {reason}")]
     Unavailable {
         /// What was tried.
         action: &'static str,

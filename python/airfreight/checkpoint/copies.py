@@ -1,0 +1,295 @@
+"""
+Copies of objects: into the bucket when a task returns a value, back when the value is gone from hosts and clusters.
+
+``newest`` is a signed document that holds the row which a task returned last. It is looked at only when the task runs
+again and may take its former value in place of its work.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from time import monotonic, perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from airfreight import references
+from airfreight.checkpoint import wish
+from airfreight.checkpoint.place import NEWEST, folder, open_again, open_place
+from airfreight.errors import (
+    AirfreightError,
+    CorruptError,
+    InvalidError,
+    ObjectLostError,
+    ObjectNotFoundError,
+)
+from airfreight.inline import ROW_MEMBER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from airfreight.checkpoint.wish import Plan
+    from airfreight.origin import Coordinates, Origin
+    from airfreight.process import Process
+    from airfreight.references import Row
+
+#: One name for all that happens to values, so that it can be filtered as a whole.
+log = logging.getLogger("airfreight.xcom")
+
+#: Seconds between two lines about a transfer.
+_PROGRESS_SECONDS = 10.0
+
+#: A row with its preview is far smaller.
+_NEWEST_BYTES_MAX = 1 << 20
+
+#: The member of a document that says which row it is of; rows don't have it.
+_OF = "checkpoint"
+
+
+class Reused(NamedTuple):
+    """
+    In place of a value that a task would have made again: what its checkpoint's row was.
+
+    :param row: the signed row, or the value itself where that stood in the row.
+    :param where: for people.
+    """
+
+    row: Any
+    where: str
+
+
+def is_wanted(process: Process, origin: Origin) -> Plan | None:
+    """Where the value that is being written is to be copied to; ``None``: nowhere."""
+    return wish.plan_of(getattr(origin.running, "task", None), process.settings)
+
+
+def upload(process: Process, name: str, origin: Origin, plan: Plan) -> dict[str, Any]:
+    """
+    Copy an object of the store into the bucket.
+
+    :returns: what the row says of the copy.
+    :raises DeniedError: the bucket refuses; other errors say what else was wrong with which bucket and key.
+    """
+    place = open_place(process, plan.where)
+    key = f"{folder(process.deployment, origin.where)}/{name}"
+    began = perf_counter()
+    copied = place.bucket.put_object(_store_of(process), name, key, _progress("uploaded"))
+    log.info(
+        "checkpointed %s: %s in %.1f ms, %s/%s",
+        origin.where.key,
+        references.size_text(copied["nbytes"]),
+        (perf_counter() - began) * 1e3,
+        place.bucket.url,
+        key,
+    )
+    copy = {"url": place.bucket.url, "conn": place.conn_id, "key": key, **copied}
+    return copy | {"reuse": True} if plan.reuse else copy
+
+
+def complete(process: Process, row: Row, origin: Origin, plan: Plan) -> Row:
+    """
+    An unsigned row with copies of all its objects in the bucket.
+
+    :raises AirfreightError: a copy could not be made; then the objects of the row are gone from the store, too.
+    """
+    try:
+        if "id" in row:
+            return row | {"bucket": upload(process, row["id"], origin, plan)}
+        if "parts" not in row:
+            return row
+        # Members have their copies already, under their own keys; their links here are the same bytes.
+        pushed = {push.key: push.row.get("bucket") for push in process.pushes}
+        parts = {
+            key: part | {"bucket": pushed.get(key) or upload(process, part["id"], origin, plan)}
+            for key, part in row["parts"].items()
+        }
+        rest = row["rest"]
+        if "id" in rest:
+            rest = rest | {"bucket": upload(process, rest["id"], origin, plan)}
+    except AirfreightError:
+        for name in references.names_in(row):
+            process.store.delete(name)
+        raise
+    return row | {"parts": parts, "rest": rest}
+
+
+def publish(process: Process, plan: Plan, origin: Origin, stored: Any) -> None:
+    """
+    Say in the bucket what a task has returned last, and delete what it had returned before that.
+
+    :param stored: the signed row, or the value that stands in its place.
+    """
+    place = open_place(process, plan.where)
+    below = folder(process.deployment, origin.where)
+    before = _newest(process, plan, origin.where) if plan.reuse else None
+    document = references.sign({ROW_MEMBER: references.VERSION, _OF: below, "row": stored}, process.keys)
+    place.bucket.put(f"{below}/{NEWEST}", json.dumps(document).encode())
+    if before is None:
+        return
+    kept = {copy["key"] for copy in copies_of(stored)}
+    for copy in copies_of(before):
+        if copy["key"] not in kept:
+            place.bucket.delete(copy["key"])
+
+
+def reusable(process: Process, plan: Plan, where: Coordinates) -> Reused | None:
+    """
+    What a task instance returned last, if all of it still lies in the bucket.
+
+    :raises AirfreightError: the bucket doesn't tell.
+    """
+    stored = _newest(process, plan, where)
+    if stored is None:
+        return None
+    place = open_place(process, plan.where)
+    for copy in copies_of(stored):
+        nbytes = open_again(process, copy).bucket.size(copy["key"])
+        if nbytes != copy["nbytes"]:
+            log.warning("will not reuse the checkpoint %s/%s: it is gone or cut", copy["url"], copy["key"])
+            return None
+    return Reused(stored, f"{place.bucket.url}/{folder(process.deployment, where)}")
+
+
+def _newest(process: Process, plan: Plan, where: Coordinates) -> Any:
+    below = folder(process.deployment, where)
+    place = open_place(process, plan.where)
+    data = place.bucket.get(f"{below}/{NEWEST}", _NEWEST_BYTES_MAX)
+    if data is None:
+        return None
+    try:
+        document: dict[str, Any] = dict(json.loads(data))
+        references.verify(document, process.keys)
+        stored = document["row"]
+        if references.is_row(stored):
+            references.verify(stored, process.keys)
+    except (ValueError, TypeError, LookupError, AirfreightError) as error:
+        log.warning(
+            "ignoring %s/%s/%s, which is not signed by this deployment: %s", place.bucket.url, below, NEWEST, error
+        )
+        return None
+    if document.get(_OF) != below:
+        log.warning("ignoring %s/%s/%s, which is of another task", place.bucket.url, below, NEWEST)
+        return None
+    return stored
+
+
+def restore(process: Process, row: Row, content: Row) -> None:
+    """
+    Bring an object from its checkpoint into the store of this host, under its own name.
+
+    :param content: the row, or the part of it, that names the object and its copy.
+    :raises ObjectLostError: the checkpoint is gone, too.
+    :raises CorruptError: its bytes are not what was put there; nothing of them is kept.
+    """
+    copy = content["bucket"]
+    url = f"{copy['url']}/{copy['key']}"
+    value = references.value_text(row)
+    hint = references.clear_hint(row.get("owner") or {})
+    log.info("%s is not on this host; reading its checkpoint %s", value, url)
+    began = perf_counter()
+    try:
+        bucket = open_again(process, copy).bucket
+        bucket.get_object(_store_of(process), content["id"], copy["key"], copy, _progress("downloaded"))
+    except ObjectNotFoundError as error:
+        raise ObjectLostError(
+            f"{value} is not on this host, and its checkpoint is gone ({error.message})", hint
+        ) from error
+    except CorruptError as error:
+        raise CorruptError(f"{value} is not on this host, and {error.message}", hint) from error
+    except AirfreightError as error:
+        error.message = f"{value} is not on this host, and its checkpoint cannot be read: {error.message}"
+        error.args = (error.message, error.hint)
+        raise
+    log.info(
+        "read the checkpoint of %s: %s in %.1f ms",
+        value,
+        references.size_text(copy["nbytes"]),
+        (perf_counter() - began) * 1e3,
+    )
+
+
+def purge(process: Process, row: Row) -> bool:
+    """
+    Delete the copies of a row that is being deleted.
+
+    :returns: whether all of the row stays, its local objects, too: the task that runs again may take it.
+    """
+    copies = list(copies_of(row))
+    if not copies:
+        return False
+    task = _running_task()
+    try:
+        plan = wish.plan_of(task, process.settings) if task is not None else None
+    except InvalidError:
+        plan = None
+    if any(copy.get("reuse") for copy in copies) if plan is None else plan.reuse:
+        return True
+    for copy in copies:
+        try:
+            bucket = open_again(process, copy).bucket
+            bucket.delete(copy["key"])
+            bucket.delete(f"{copy['key'].rpartition('/')[0]}/{NEWEST}")
+        except AirfreightError as error:
+            log.warning("left a replaced checkpoint until `airfreight checkpoint rm`: %s", error.message)
+    return False
+
+
+def copies_of(stored: Any) -> Iterator[dict[str, Any]]:
+    """What a row says of its copies, one after the other."""
+    if not references.is_row(stored):
+        return
+    for row in references.rows_in(stored):
+        for content in (row, row.get("rest") or {}, *(row.get("parts") or {}).values()):
+            if "bucket" in content:
+                yield content["bucket"]
+
+
+def copy_of(row: Row, name: str) -> Row | None:
+    """The part of a row that says where the copy of an object is."""
+    content: Row
+    for content in (row, row.get("rest") or {}, *(row.get("parts") or {}).values()):
+        if content.get("id") == name and "bucket" in content:
+            return content
+    return None
+
+
+def _running_task() -> Any:
+    """
+    The operator of the task that is about to run.
+
+    Airflow deletes a task's former XComs before it tells anyone which task it is; only its call stack knows.
+    """
+    import sys
+
+    frame: Any = sys._getframe(1)  # noqa: SLF001 - as the docstring says
+    while frame is not None:
+        if (
+            frame.f_code.co_name == "run"
+            and frame.f_globals.get("__name__") == "airflow.sdk.execution_time.task_runner"
+        ):
+            return getattr(frame.f_locals.get("ti"), "task", None)
+        frame = frame.f_back
+    return None
+
+
+def _store_of(process: Process) -> dict[str, Any]:
+    from airfreight.ray.plane import store_of
+
+    return store_of(process)
+
+
+def _progress(done: str) -> Callable[[int, int], None]:
+    """Says now and then how far a transfer has come; short ones say nothing."""
+    began = said = monotonic()
+
+    def progress(nbytes: int, total: int) -> None:
+        nonlocal said
+        now = monotonic()
+        if now - said < _PROGRESS_SECONDS:
+            return
+        said = now
+        speed = references.size_text(round(nbytes / (now - began)))
+        log.info(
+            "%s %s of %s so far, %s a second", done, references.size_text(nbytes), references.size_text(total), speed
+        )
+
+    return progress
