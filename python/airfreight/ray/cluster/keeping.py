@@ -132,7 +132,8 @@ class Keeper:
         allow_pickle = parcel.manifest["allow_pickle"]
         try:
             parts = report.encode(value, allow_pickle, _refuse_native)
-        except _NativeFoundError:
+        except report.Refused:
+            # A part of it is a handle.
             if not self._eager:
                 raise
             facts = {**_described(value), "created": time.time_ns()}
@@ -151,24 +152,17 @@ class Keeper:
         return None, told, parts.libraries()
 
 
-class _NativeFoundError(report.Refused):
-    """A value isn't all there: a part of it is a handle."""
-
-    def __init__(self, value: Any) -> None:
-        super().__init__(
-            f"the function's result holds a {type(value).__module__}.{type(value).__qualname__}, and what that refers "
-            "to is lost with the process that made it",
-            "mark the task with eager=True, which keeps it as long as the result; or return the data itself, such as "
-            "ray.get(…)",
-        )
-
-
 def _refuse_native(cls: type) -> Any:
     """A reducer that ends the pickling, for types that stand for something elsewhere in the cluster."""
     if cls.__module__.partition(".")[0] in _NATIVE:
 
         def refuse(value: Any) -> Any:
-            raise _NativeFoundError(value)
+            raise report.Refused(
+                f"the function's result holds a {type(value).__module__}.{type(value).__qualname__}, and what that "
+                "refers to is lost with the process that made it",
+                "mark the task with eager=True, which keeps it as long as the result; or return the data itself, such "
+                "as ray.get(…)",
+            )
 
         return refuse
     return None
