@@ -73,9 +73,11 @@ def rendered(row: Any, *, mapped: bool = False, decorate: Any = ray_task, argume
             use.expand(value=given)
         else:
             use(value=given)
-    instance = SimpleNamespace(xcom_pull=pull, map_index=1, dag_id="flights", run_id="r", _upstream_map_indexes={})
-    context: Any = {"ti": instance, "dag": dag, "dag_run": SimpleNamespace(conf={}), "pull": pull}
     operator: Any = dag.get_task("use")
+    instance = SimpleNamespace(
+        xcom_pull=pull, map_index=1, dag_id="flights", run_id="r", task=operator, _upstream_map_indexes={}
+    )
+    context: Any = {"ti": instance, "dag": dag, "dag_run": SimpleNamespace(conf={}), "pull": pull}
     operator.render_template_fields(context)
     return (context["task"] if mapped else operator).op_kwargs["value"]
 
