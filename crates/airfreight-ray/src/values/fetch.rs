@@ -1,5 +1,7 @@
 //! From the cluster to this host.
 
+use airfreight_core::{ErrorKind, chain};
+
 use super::attempts::Attempts;
 use super::export::{Export, export, forget, value_bytes};
 use super::lines::Lines;
@@ -39,7 +41,12 @@ impl Runner {
             known => known,
         };
         let route = choose(self, route, file_bytes.unwrap_or(0), urls.is_some(), &action).await?;
-        let mut made = export(self, value, route, urls, &action).await?;
+        let mut made = match export(self, value, route, urls, &action).await {
+            Err(error) if route == Route::Dashboard && error.kind() == ErrorKind::Full => {
+                return Err(TransferError::OutOfReach { action, obstacle: chain(&error) });
+            }
+            made => made?,
+        };
         let mut arrival = Arrival::new(made.chunks.clone(), land(&made, &reserve).await?, &action, progress.clone());
         let patience = self.client().transport.settings.patience;
         let mut attempts = Attempts::new(&action, self.client().address(), patience);

@@ -102,7 +102,9 @@ impl Progress {
     /// Bytes that are where they shall be, and how many there are in all; 0 while that isn't known.
     #[must_use]
     pub fn get(&self) -> (u64, u64) {
-        (self.0.0.load(Ordering::Relaxed), self.0.1.load(Ordering::Relaxed))
+        let total_bytes = self.0.1.load(Ordering::Relaxed);
+        // What was sent twice counts once.
+        (self.0.0.load(Ordering::Relaxed).min(total_bytes), total_bytes)
     }
 
     fn set(&self, done_bytes: u64, total_bytes: u64) {

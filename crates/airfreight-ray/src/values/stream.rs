@@ -104,7 +104,7 @@ impl Place {
             (_, 408 | 429 | 500..=599) => Err(Trouble::Passing(source)),
             (Self::Port { runner, .. }, 401) => {
                 // It has begun another life, with another token; who asks next finds out.
-                let _ = runner.request(Method::GET, "/v1/owners", None).await;
+                look_again(runner).await.map_err(Trouble::Lasting)?;
                 Err(Trouble::Passing(source))
             }
             (Self::Port { runner, .. }, _) => {
@@ -124,10 +124,21 @@ impl Place {
 /// The runner's port now.
 pub(crate) async fn port(runner: &Runner) -> Result<Arc<Port>, Trouble> {
     match runner.port().await {
-        Ok(Some(port)) => Ok(port),
-        Ok(None) => Err(Trouble::Passing("the runner's port can't be reached".into())),
+        Ok(Some(port)) => return Ok(port),
+        Ok(None) => {}
+        Err(error) => return Err(Trouble::Lasting(error)),
+    }
+    // Perhaps it has begun another life, with another port: whoever asks by another way finds out.
+    look_again(runner).await.map_err(Trouble::Lasting)?;
+    match runner.port().await {
+        Ok(port) => port.ok_or_else(|| Trouble::Passing("the runner's port can't be reached".into())),
         Err(error) => Err(Trouble::Lasting(error)),
     }
+}
+
+/// Asks for nothing, so that a runner that was replaced is found.
+async fn look_again(runner: &Runner) -> Result<()> {
+    runner.request(Method::GET, "/v1/events", None).await.map(drop)
 }
 
 /// One request over the port. A connection that had been idle may have been closed just then: that doesn't count.
@@ -140,8 +151,8 @@ pub(crate) async fn ask(
 ) -> Result<Response<Body>, Source> {
     let mut stale = 0;
     loop {
-        let places =
-            timeout(SILENCE_MAX, port.pool.places(Lane::Bulk)).await.map_err(|_| "all connections are busy")??;
+        // Others of this process may have long ways to go.
+        let places = port.pool.places(Lane::Bulk).await?;
         let connecting = timeout(CONNECT_PATIENCE, port.pool.direct(&port.origin, places));
         let lease = connecting.await.map_err(|_| "it can't be connected to")??;
         let used = lease.used;
