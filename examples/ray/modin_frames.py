@@ -24,7 +24,7 @@ FOLDER = str(Path(tempfile.gettempdir()) / "airfreight-departures")
 
 @dag(schedule=None, tags=["example", "ray"], doc_md=__doc__, params={"folder": Param(FOLDER)})
 def modin_frames() -> None:
-    @task.ray(num_cpus=0, eager=True)
+    @task.ray(mode="warm", num_cpus=0, eager=True)
     def load(folder: str) -> pd.DataFrame:
         from pathlib import Path
 
@@ -33,7 +33,7 @@ def modin_frames() -> None:
         months = sorted(Path(folder).glob("months/*.parquet"))
         return mpd.concat([mpd.read_parquet(month) for month in months])
 
-    @task.ray(num_cpus=0)
+    @task.ray(mode="warm", num_cpus=0)
     def by_month(flights: pd.DataFrame) -> dict[str, float]:
         late = flights.groupby("month")["arr_delay"].mean().round(1)
         return {str(month): float(minutes) for month, minutes in late.items()}

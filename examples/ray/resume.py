@@ -27,7 +27,7 @@ MODELS = str(Path(tempfile.gettempdir()) / "airfreight-models")
 
 @dag(schedule=None, tags=["example", "ray"], doc_md=__doc__, params={"models": Param(MODELS)})
 def resume() -> None:
-    @task.ray(num_cpus=0.5, checkpoint=True)
+    @task.ray(mode="warm", num_cpus=0.5, checkpoint=True)
     def features() -> pd.DataFrame:
         from sklearn.datasets import load_digits
 
@@ -35,7 +35,7 @@ def resume() -> None:
         print(f"{len(digits)} handwritten digits")
         return digits
 
-    @task.ray(num_cpus=0.5, checkpoint_source="s3_connection_id")
+    @task.ray(mode="warm", num_cpus=0.5, checkpoint_source="s3_connection_id")
     def train(digits: pd.DataFrame) -> LogisticRegression:
         from sklearn.linear_model import LogisticRegression
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dag(schedule=None, tags=["example", "ray"], doc_md=__doc__, params={"trials": Param(8, type="integer", minimum=1)})
 def tuning() -> None:
-    @task.ray(num_cpus=0.5, multiple_outputs=True)
+    @task.ray(mode="warm", num_cpus=0.5, multiple_outputs=True)
     def load() -> dict[str, pd.DataFrame]:
         from sklearn.datasets import load_breast_cancer
         from sklearn.model_selection import train_test_split
@@ -27,7 +27,7 @@ def tuning() -> None:
         known, unseen = train_test_split(load_breast_cancer(as_frame=True).frame, test_size=0.25, random_state=0)
         return {"known": known, "unseen": unseen}
 
-    @task.ray(num_cpus=0)
+    @task.ray(mode="warm", num_cpus=0)
     def tune(known: pd.DataFrame, trials: int) -> dict[str, Any]:
         import random
 
@@ -77,7 +77,7 @@ def tuning() -> None:
                 return {"parameters": alive[0]["parameters"], "trees": trees, "loss": losses[0]}
             alive = [alive[index] for index in order[: len(alive) // 2]]
 
-    @task.ray(num_cpus=1)
+    @task.ray(mode="warm", num_cpus=1)
     def train(known: pd.DataFrame, best: dict[str, Any]) -> XGBClassifier:
         from xgboost import XGBClassifier
 

@@ -53,3 +53,17 @@ def test_the_winner_of_the_trials_is_good(examples_airflow: AirflowHome) -> None
     assert best["trees"] == 80
     assert best["loss"] < 0.2
     assert examples_airflow.xcom("tuning", run_id, "judge") > 0.98
+
+
+def test_a_dataset_passes_from_task_to_task(
+    examples_airflow: AirflowHome, flights: pd.DataFrame, tmp_path: Path
+) -> None:
+    run_id = examples_airflow.run("blocks", {"folder": str(tmp_path)})
+    landed = flights.dropna(subset=["arr_delay", "dep_delay"])
+    unseen = landed[landed["month"] >= 10]
+    minutes = examples_airflow.xcom("blocks", run_id, "judge")
+    assert minutes["guess"] == round((unseen["arr_delay"] - unseen["dep_delay"]).abs().mean(), 2)
+    assert minutes["model"] < 0.95 * minutes["guess"]
+    known = len(landed) - len(unseen)
+    assert f"Learning from {known:,} flights" in log(examples_airflow, "blocks", run_id, "train")
+    assert examples_airflow.xcom("blocks", run_id, "load")["ray"]["form"] == "native"
