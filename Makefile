@@ -28,7 +28,7 @@ ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
 
-SHIPPED        := airflow cli core py ray remote store
+SHIPPED        := airflow bucket cli core py ray remote store
 RUST_SOURCES   := $(shell find $(SHIPPED:%=crates/airfreight-%/src) -name '*.rs') \
                   $(SHIPPED:%=crates/airfreight-%/Cargo.toml) Cargo.toml Cargo.lock
 COMPAT_SOURCES := $(shell find compat -type f -not -path '*/__pycache__/*')
@@ -45,9 +45,11 @@ setup: $(STAMPS)/venv ## .venv with Airflow and every tool, as locked in require
 
 ray: .venvs/ray/.installed ## .venvs/ray: the Ray that tests and demo talk to, which airfreight itself never needs
 
+s3: .venvs/s3/.installed ## .venvs/s3: a real S3 server that the tests start
+
 build: $(STAMPS)/installed ## setup, airfreight itself (a release wheel) and the old import names installed into .venv
 
-test: build ray ## every Rust test and every Python test, the latter through a real Airflow and a real Ray
+test: build ray s3 ## every Rust test and every Python test, the latter through a real Airflow and a real Ray
 	@$(MAKE) test-rust test-python
 
 demo: build ray ## the DAGs `flights` and `flights_ray` on a real Airflow and a real Ray, on real data
@@ -86,7 +88,7 @@ test-rust: ## the Rust tests
 	  $(STEP) "Rust tests" cargo test --workspace --locked; \
 	fi
 
-test-python: $(STAMPS)/installed .venvs/ray/.installed ## the Python tests; PYTEST="-k name" passes options on
+test-python: $(STAMPS)/installed .venvs/ray/.installed .venvs/s3/.installed ## the Python tests; PYTEST="-k name" passes options on
 	@$(STEP) "fault server" cargo build --locked --package airfreight-testkit --bin dashboard
 	@$(BIN)/pytest $(PYTEST)
 
@@ -112,6 +114,8 @@ lock: $(STAMPS)/venv ## resolve requirements/*.txt anew from pyproject.toml; UPG
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet $(if $(UPGRADE),--upgrade) \
 	  --group ray --constraint requirements/dev.txt \
 	  --universal --generate-hashes --python-version 3.11 --output-file requirements/ray.txt
+	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet $(if $(UPGRADE),--upgrade) \
+	  --group s3 --universal --generate-hashes --python-version 3.11 --output-file requirements/s3.txt
 
 ## Slow
 
@@ -184,11 +188,16 @@ $(STAMPS)/installed: dist/.built dist/.compat-built
 	@$(STEP) "Ray" $(BIN)/uv pip install --python $(@D)/bin/python --require-hashes --compile-bytecode --requirement requirements/ray.txt
 	@touch $@
 
+.venvs/s3/.installed: requirements/s3.txt $(STAMPS)/python
+	@$(STEP) "the S3 server's virtual environment" $(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(@D)
+	@$(STEP) "S3 server" $(BIN)/uv pip install --python $(@D)/bin/python --require-hashes --compile-bytecode --requirement requirements/s3.txt
+	@touch $@
+
 $(TOOLS)/cargo-deny:
 	@$(STEP) "cargo-deny" cargo install --quiet --locked --root target/tools cargo-deny@$(CARGO_DENY_VERSION)
 
 $(TOOLS)/cargo-fuzz:
 	@$(STEP) "cargo-fuzz" cargo install --quiet --locked --root target/tools cargo-fuzz@$(CARGO_FUZZ_VERSION)
 
-.PHONY: help setup ray build test demo lint format clean distclean test-rust test-python layers deny wheel docs lock \
+.PHONY: help setup ray s3 build test demo lint format clean distclean test-rust test-python layers deny wheel docs lock \
         test-crash soak proof fuzz bench bench-ray test-extra test-pandas2 test-matrix

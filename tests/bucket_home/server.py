@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import sys
 import threading
 import urllib.request
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any, Self
+
+#: Moto has an environment of its own, since it wants other versions than Airflow.
+COMMAND = Path(__file__).parents[2] / ".venvs" / "s3" / "bin" / "moto_server"
 
 START_SECONDS = 60.0
 _RUNNING = re.compile(r"Running on (http://127\.0\.0\.1:\d+)")
@@ -24,10 +26,9 @@ class S3Server:
     """
 
     def __init__(self) -> None:
-        command = Path(sys.executable).with_name("moto_server")
-        found = str(command) if command.exists() else shutil.which("moto_server")
+        found = str(COMMAND) if COMMAND.exists() else shutil.which("moto_server")
         if found is None:
-            raise FileNotFoundError("moto_server is not installed: pip install 'moto[server,s3]'")
+            raise FileNotFoundError(f"there is neither {COMMAND} nor a moto_server on PATH; `make s3` installs it")
         self._process = subprocess.Popen(
             [found, "-H", "127.0.0.1", "-p", "0"],
             stdin=subprocess.DEVNULL,

@@ -107,15 +107,12 @@ impl HttpService for Connector {
             } else {
                 SILENCE_MAX + Duration::from_secs(length / SLOWEST_BYTES_PER_SECOND)
             };
-            let answered = match timeout(limit, self.0.client.request(request)).await {
-                Ok(answered) => {
-                    answered.map_err(|error| (kind_of(&error), Box::<dyn Error + Send + Sync>::from(error)))
-                }
-                Err(_) => {
-                    let silence =
-                        io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", limit.as_secs()));
-                    Err((HttpErrorKind::Timeout, silence.into()))
-                }
+            let answered = if let Ok(answered) = timeout(limit, self.0.client.request(request)).await {
+                answered.map_err(|error| (kind_of(&error), Box::<dyn Error + Send + Sync>::from(error)))
+            } else {
+                let silence =
+                    io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", limit.as_secs()));
+                Err((HttpErrorKind::Timeout, silence.into()))
             };
             let response = match answered {
                 Ok(response) => response,
@@ -158,7 +155,7 @@ fn is_tls(error: &(dyn Error + 'static)) -> bool {
     let mut cause = error.source();
     while let Some(error) = cause {
         let within = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        if error.is::<TlsError>() || within.is_some_and(|within| within.is::<TlsError>()) {
+        if error.is::<TlsError>() || within.is_some_and(<dyn Error + Send + Sync>::is::<TlsError>) {
             return true;
         }
         cause = error.source();
