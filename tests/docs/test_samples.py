@@ -75,7 +75,7 @@ def test_settings_that_a_page_names_exist(page: Path) -> None:
     # What `airflow airfreight` tells the binary beyond the settings.
     known = {setting.name for setting in SETTINGS} | {"deployment"}
     # What the runner's job is told.
-    known |= {"runner_id", "runner_port", "runner_idle_seconds"}
+    known |= {"runner_id", "runner_port", "runner_idle_seconds", "call"}
     text = page.read_text()
     named = re.findall(
         r"AIRFLOW__AIRFREIGHT__([A-Z][A-Z_]+)|AIRFREIGHT_([A-Z][A-Z_]+)\b|`\[airfreight\] ([a-z_]+)\b", text

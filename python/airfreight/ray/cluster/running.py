@@ -98,6 +98,12 @@ async def _submitted(call: Call, wanted: Record, spec: bytes, given: list[Any], 
     options["name"] = wanted["name"]
     fresh = wanted.get("isolation") == "process" or bool(options.get("num_gpus"))
     kind = "-process" if fresh else ""
+    if fresh:
+        # Ray would take a process that has run something, and end it only afterwards; for an environment that nobody
+        # else has, it starts one.
+        environment = options.get("runtime_env") or {}
+        own = {**(environment.get("env_vars") or {}), "AIRFREIGHT_CALL": call.id}
+        options["runtime_env"] = {**environment, "env_vars": own}
     try:
         if wanted.get("eager"):
             # What the value refers to lives as long as the value, and CPUs aren't taken for so long.

@@ -118,9 +118,12 @@ class _Before:
                     del sys.modules[name]
             sys.path_importer_cache.pop(folder, None)
         sys.path[:] = self._path
-        if os.environ != self._environment:
-            os.environ.clear()
-            os.environ.update(self._environment)
+        now = dict(os.environ)
+        for name in now.keys() - self._environment.keys():
+            del os.environ[name]
+        for name, value in self._environment.items():
+            if now.get(name) != value:
+                os.environ[name] = value
         with contextlib.suppress(OSError):
             os.chdir(self._folder)
         root = logging.getLogger()
