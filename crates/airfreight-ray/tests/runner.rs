@@ -154,9 +154,7 @@ async fn where_the_port_is_of_no_use_the_mailbox_is_taken() {
     let silent = Fault { server: Some(Server::Runner), hang: true, ..Fault::default() };
     let closed = RunnerScript { listens: false, ..RunnerScript::default() };
     let false_one = RunnerScript { proves: false, ..RunnerScript::default() };
-    for (script, fault) in
-        [(closed, None), (false_one, None), (RunnerScript::default(), Some(silent))]
-    {
+    for (script, fault) in [(closed, None), (false_one, None), (RunnerScript::default(), Some(silent))] {
         let dashboard = dashboard().await;
         dashboard.script_runner(script.clone());
         fault.into_iter().for_each(|fault| dashboard.fault(fault));
@@ -252,6 +250,21 @@ async fn a_killed_runner_is_found_again_and_results_are_delivered() {
 }
 
 #[tokio::test]
+async fn who_knows_an_earlier_life_only_finds_the_next() {
+    for transport in [Transport::Auto, Transport::Mailbox] {
+        let dashboard = dashboard().await;
+        let runner = runner(&dashboard, transport);
+        runner.call(quick("a")).await.unwrap();
+        dashboard.kill_runner();
+        dashboard.revive_runner(runner.id());
+        while dashboard.runner_lives() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(status(&runner.call(quick("b")).await.unwrap()), "SUCCEEDED");
+    }
+}
+
+#[tokio::test]
 async fn a_call_that_is_posted_to_a_dying_runner_is_posted_once() {
     for transport in [Transport::Auto, Transport::Mailbox] {
         let dashboard = dashboard().await;
@@ -317,7 +330,8 @@ async fn one_feed_tells_of_many_calls() {
         for id in &ids {
             runner.request(http::Method::POST, "/v1/calls", Some(&Value::Object(endless(id)))).await.unwrap();
         }
-        let watches: Vec<Watch> = ids.iter().map(|id| runner.watch(OWNER, Follow { logs: false, ..Follow::new(id) })).collect();
+        let watches: Vec<Watch> =
+            ids.iter().map(|id| runner.watch(OWNER, Follow { logs: false, ..Follow::new(id) })).collect();
         for watch in &watches {
             begun(watch).await;
         }
@@ -442,4 +456,19 @@ async fn owners_and_values_are_listed_and_dropped() {
         assert_eq!(runner.value(OWNER, "k", "g").await.unwrap()["state"], "gone");
         assert!(!runner.drop_value(OWNER, "k").await.unwrap());
     }
+}
+
+#[tokio::test]
+async fn a_job_whose_name_is_not_free_yet_is_submitted_again() {
+    let dashboard = dashboard().await;
+    let taken = "ray.exceptions.ActorAlreadyExistsError: The name _ray_internal_job_actor_x is already taken.";
+    dashboard.add_job(JobScript {
+        id: runner_id(PACKAGE),
+        states: vec![(0, Word::Failed)],
+        message: Some(taken.to_owned()),
+        ..JobScript::default()
+    });
+    dashboard.fault(Fault { method: Some("DELETE".into()), status: Some(500), ..support::fault("^/api/jobs/", 4) });
+    let runner = runner(&dashboard, Transport::Auto);
+    assert_eq!(status(&runner.call(quick("a")).await.unwrap()), "SUCCEEDED");
 }

@@ -89,6 +89,15 @@ pub(crate) fn unwrapped(file: Bytes) -> Result<Option<Bytes>, Source> {
     }
 }
 
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
+        // A string takes whatever is written into it.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
 fn from_hex(text: &str) -> Option<Vec<u8>> {
     let digits: Option<Vec<u8>> =
         text.chars().map(|digit| digit.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
@@ -112,7 +121,7 @@ mod tests {
         let another = "7dc2b2f4deddac11d3cd2ec8f9f40bf8f0aa0bb0a8ddf7ab8b5a3bc7b5ed4ee5";
         let mut mac = Hmac::<Sha256>::new_from_slice(b"secret").unwrap();
         mac.update(b"nonce");
-        let right: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        let right = to_hex(&mac.finalize().into_bytes());
         assert!(beacon().is_proved_by("nonce", &right));
         for wrong in [another, "", "zz", "0", &right[2..]] {
             assert!(!beacon().is_proved_by("nonce", wrong), "{wrong}");

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::Method;
 use percent_encoding::utf8_percent_encode;
 use serde_json::{Map, Value};
+use tokio::time::timeout;
 
 use super::request::unreadable;
 use super::{Runner, START_PATIENCE, start};
@@ -15,6 +16,8 @@ use crate::{Event, Follow, Job, JobStatus, RayError, Result, Stopped, Watch, Wat
 
 /// How long a submission waits for the call's end, because most small ones end meanwhile.
 const QUICK: Duration = Duration::from_secs(1);
+/// How long it waits for a place to do so: quick calls give theirs back soon.
+const PLACE_PATIENCE: Duration = Duration::from_millis(25);
 
 /// A call and the owner that holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -101,13 +104,12 @@ impl Runner {
             return Err(RayError::Submission { reason: "a call needs an id and the name of its owner".to_owned() });
         }
         let action = format!("submit the call `{id}`");
-        // Where as many wait already as may, the feed tells of the end.
-        let place = self.inner.waits.try_acquire();
-        let wait = if place.is_ok() { QUICK } else { Duration::ZERO };
-        let lane = if place.is_ok() { Lane::Ordinary } else { Lane::Urgent };
+        // Where as many wait already as may, and for long, the feed tells of the end.
+        let place = timeout(PLACE_PATIENCE, self.inner.waits.acquire()).await.ok().and_then(Result::ok);
+        let (wait, lane) = if place.is_some() { (QUICK, Lane::Ordinary) } else { (Duration::ZERO, Lane::Urgent) };
         let request = Request::new(Method::POST, format!("/v1/calls?wait={}", wait.as_secs_f64()), &action);
         let reply = self.inner.ask(&request.with_body(Value::Object(spec)).in_lane(lane)).await?;
-        let is_waiting = place.is_err();
+        let is_waiting = place.is_none();
         drop(place);
         if reply.status == 409 {
             return Err(RayError::Conflict { submission_id: id, address: self.address() });
@@ -132,7 +134,7 @@ impl Runner {
                 }
             }
         };
-        tokio::time::timeout(QUICK, ended).await.ok().flatten()
+        timeout(QUICK, ended).await.ok().flatten()
     }
 
     /// Where a call stands; `None` if its owner knows none of this id, or is gone.

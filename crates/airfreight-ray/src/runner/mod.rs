@@ -102,7 +102,7 @@ pub(crate) struct Inner {
 }
 
 /// How many submissions may wait for their calls' ends on connections of their own. Others hear of it by the feed.
-const WAITS_MAX: usize = 3;
+const WAITS_MAX: usize = 5;
 
 /// Why an attempt failed.
 enum Failure {
@@ -330,6 +330,10 @@ impl Inner {
         course: &mut Course,
         link: &Arc<Link>,
     ) -> Result<Reply, Failure> {
+        if matches!(reply.status, 401 | 503) {
+            // The answer to this letter stays where it is for a while.
+            course.message = random_hex().map_err(Failure::Lasting)?;
+        }
         match reply.status {
             401 => {
                 course.denials += 1;

@@ -7,7 +7,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio::time::sleep;
 
-use super::beacon::Beacon;
+use super::beacon::{Beacon, to_hex};
 use super::mailbox;
 use super::port::Port;
 use super::{Inner, RunnerOptions};
@@ -26,9 +26,7 @@ const PYTHON: &str = "\"$(command -v python || command -v python3)\"";
 /// The id of the runner that a driver package makes: other code is another runner.
 #[must_use]
 pub fn runner_id(package: &[u8]) -> String {
-    let digest = Sha256::digest(package);
-    let hex: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    format!("airfreight-runner-{hex}")
+    format!("airfreight-runner-{}", &to_hex(&Sha256::digest(package))[..12])
 }
 
 /// A job that ought to be the runner.
@@ -66,7 +64,7 @@ pub(crate) async fn find_or_start(inner: &Inner, limit: Duration) -> Result<Beac
     let (client, id) = (&inner.client, &inner.id);
     let began = Instant::now();
     let mut pause = PAUSE_MIN;
-    let mut starts = 0;
+    let mut starts = 0_u32;
     let mut came = None;
     let mut over: Option<String> = None;
     loop {
@@ -85,13 +83,17 @@ pub(crate) async fn find_or_start(inner: &Inner, limit: Duration) -> Result<Beac
             }
             Found::Over(job) => {
                 let how = ending(&job);
-                if starts >= STARTS_MAX {
+                if is_too_early(&job) {
+                    starts = starts.saturating_sub(1);
+                    pause = PAUSE_MAX;
+                } else if starts >= STARTS_MAX {
                     return Err(failed(client, &format!("its job {id} {how}")));
                 }
                 over = Some(how);
                 // Refused where somebody else was faster, and has one running by now.
                 match client.delete(id).await {
-                    Ok(_) => continue,
+                    Ok(_) if pause < PAUSE_MAX => continue,
+                    Ok(_) => "the job before it is still about to end".to_owned(),
                     Err(RayError::Rejected { .. } | RayError::NotFound { .. }) => "its last job is over".to_owned(),
                     Err(error) => return Err(error),
                 }
@@ -144,6 +146,11 @@ async fn start(client: &Client, id: &str, package: Bytes, options: &RunnerOption
         Ok(_) | Err(RayError::Conflict { .. }) => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Ray has called a job over while what looked after it was still there, and so could not begin the next of its name.
+fn is_too_early(job: &Job) -> bool {
+    job.message().is_some_and(|message| message.contains("ActorAlreadyExistsError"))
 }
 
 fn ending(job: &Job) -> String {

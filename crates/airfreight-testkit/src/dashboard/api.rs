@@ -9,10 +9,10 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, empty, invalid, json as json_answer, no_job, not_found, text, trouble, wrapped};
-use super::{files, runner};
 use super::job::{Job, JobScript, Word};
 use super::serve::Shared;
 use super::state::{Package, State};
+use super::{files, runner};
 
 /// A name, whether a value will do, and what would.
 type Field = (&'static str, fn(&Value) -> bool, &'static str);

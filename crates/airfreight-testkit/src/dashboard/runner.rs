@@ -29,6 +29,7 @@ use super::serve::{Shared, accept};
 /// How a runner is, from its next start on.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "what goes wrong is named in JSON")]
 pub struct RunnerScript {
     /// How long it takes from its job's run to its file.
     pub start_ms: u64,
@@ -56,6 +57,8 @@ pub(super) struct Runner {
     alive: Option<Alive>,
     /// How often one has begun.
     pub(super) lives: u32,
+    /// What an actor keeps when Ray starts it again.
+    generation: Option<String>,
     calls: BTreeMap<String, Call>,
     /// Letters that nobody has read.
     letters: Vec<(String, Bytes)>,
@@ -118,7 +121,8 @@ pub(super) fn begin(shared: &Arc<Shared>, id: String) {
             tokio::spawn(std::future::pending())
         };
         let hex = || format!("{:016x}", fastrand::u64(..));
-        let alive = Alive { generation: hex(), epoch: hex(), token: hex().repeat(4), listener, events: Vec::new() };
+        let generation = shared.state().runner.generation.get_or_insert_with(hex).clone();
+        let alive = Alive { generation, epoch: hex(), token: hex().repeat(4), listener, events: Vec::new() };
         let file = json!({
             "protocol": 1, "runner": id, "generation": alive.generation, "epoch": alive.epoch, "node_id": NODE_ID,
             "node_ip": "127.0.0.1", "port": port, "token": alive.token, "python": "3.11.7",
@@ -127,7 +131,7 @@ pub(super) fn begin(shared: &Arc<Shared>, id: String) {
         let letters = {
             let mut state = shared.state();
             state.files.insert(format!("airfreight/{id}.json"), file.to_string().into());
-            state.files.insert(format!("airfreight/{}/events.jsonl", alive.generation), Bytes::new());
+            state.files.entry(format!("airfreight/{}/events.jsonl", alive.generation)).or_default();
             state.runner.lives += 1;
             state.runner.alive = Some(alive);
             std::mem::take(&mut state.runner.letters)
@@ -143,6 +147,7 @@ pub(super) fn begin(shared: &Arc<Shared>, id: String) {
 pub(super) fn stop(shared: &Arc<Shared>, id: &str) {
     if shared.state().runner.id == id {
         kill(shared);
+        shared.state().runner.generation = None;
     }
 }
 
@@ -209,7 +214,7 @@ fn ping(shared: &Shared, nonce: &str) -> (u16, Value) {
     let known = if state.runner.script.proves { alive.token.as_str() } else { "another" };
     let mut mac = Hmac::<Sha256>::new_from_slice(known.as_bytes()).expect("any key");
     mac.update(nonce.as_bytes());
-    let proof: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let proof = mac.finalize().into_bytes().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
     let (generation, epoch) = (&alive.generation, &alive.epoch);
     (200, json!({"protocol": 1, "runner": state.runner.id, "generation": generation, "epoch": epoch, "proof": proof}))
 }
@@ -229,7 +234,7 @@ async fn carry_out(shared: &Arc<Shared>, method: &str, path: &str, body: Value) 
     match (method, parts.as_slice()) {
         ("POST", ["calls"]) => {
             let id = body["id"].as_str().unwrap_or_default().to_owned();
-            if let Err(refusal) = submit(shared, &id, body) {
+            if let Err(refusal) = submit(shared, &id, &body) {
                 return refusal;
             }
             wait_until(shared, until, |runner| runner.calls.get(&id).is_none_or(|call| is_over(&call.state))).await;
@@ -290,7 +295,7 @@ async fn events(shared: &Shared, query: &BTreeMap<String, String>, until: Instan
     (200, json!({"epoch": alive.epoch, "seq": alive.events.len(), "lost": lost, "events": new}))
 }
 
-fn submit(shared: &Arc<Shared>, id: &str, body: Value) -> Result<(), (u16, Value)> {
+fn submit(shared: &Arc<Shared>, id: &str, body: &Value) -> Result<(), (u16, Value)> {
     let nonce = body["nonce"].clone();
     let known = shared.state().runner.calls.get(id).map(|call| call.nonce.clone());
     match known {

@@ -48,7 +48,7 @@ impl State {
     pub(super) fn replace(&mut self) {
         let template = self.template.clone();
         let runner = Runner::like(&self.runner);
-        *self = Self { template, runner, ..Self::new() };
+        *self = Self { runner, template, ..Self::new() };
     }
 
     pub(super) fn add(&mut self, script: JobScript) {
