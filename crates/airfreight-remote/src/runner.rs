@@ -137,7 +137,6 @@ impl RayRunner {
     }
 
     #[pyo3(signature = (value, store, *, route="auto", url=None, progress=None))]
-    #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
     fn fetch<'py>(
         &self,
         py: Python<'py>,

@@ -75,15 +75,14 @@ impl Beacon {
 /// Which Ray it is doesn't matter: JSON of ours begins with `{`, what old versions wrap it in with `1` or `0`.
 pub(crate) fn unwrapped(file: Bytes) -> Result<Option<Bytes>, Source> {
     match file.first() {
-        // Where a file is missed after the answer has begun, the answer ends there.
-        None => Ok(None),
         Some(b'{') => Ok(Some(file)),
         Some(b'1') => {
             let mut blocks = Blocks::default();
             let text = blocks.decode(&file)?;
             blocks.finish().map(|()| Some(text).filter(|text| !text.is_empty()))
         }
-        Some(b'0') => Ok(None),
+        // Where a file is missed after the answer has begun, the answer ends there.
+        None | Some(b'0') => Ok(None),
         Some(_) if file.starts_with(b"[get_logs]") => Ok(None),
         Some(_) => Err("it is not JSON of a runner".into()),
     }

@@ -204,8 +204,8 @@ impl Feed {
     /// Tells of a state, unless a later one has been told. `asked`: it was asked for by itself, perhaps for one who has
     /// not heard of it yet.
     fn tell(&mut self, mut state: Map<String, Value>, asked: bool) {
-        let Some(id) = state.get("id").and_then(Value::as_str) else { return };
-        let Some(known) = self.calls.get_mut(id) else { return };
+        let Some(id) = state.get("id").and_then(Value::as_str).map(str::to_owned) else { return };
+        let Some(known) = self.calls.get_mut(&id) else { return };
         let version = state.get("version").and_then(Value::as_i64).unwrap_or(0);
         if known.version.is_some_and(|told| version < told || (version == told && !asked)) {
             return;
@@ -218,7 +218,7 @@ impl Feed {
         }
         known.version = Some(version);
         if over {
-            self.calls.remove(&id.to_owned());
+            self.calls.remove(&id);
         }
         state.remove("seq");
         state.remove("epoch");
@@ -239,7 +239,7 @@ impl Inner {
     /// Waits for events: on the port until there are some, in the outbox for a pause.
     async fn poll(self: &Arc<Self>, place: Option<(String, u64)>, pause: Duration) -> Result<Outbox> {
         #[derive(Deserialize)]
-        struct Events {
+        struct News {
             epoch: String,
             seq: u64,
             #[serde(default)]
@@ -266,7 +266,7 @@ impl Inner {
                     if !reply.is_success() {
                         return Err(reply.error(ACTION, address));
                     }
-                    let Events { epoch, seq, lost, events } = serde_json::from_value(reply.body)
+                    let News { epoch, seq, lost, events } = serde_json::from_value(reply.body)
                         .map_err(|source| super::request::unreadable(ACTION, address, &source.to_string()))?;
                     let lost = lost || place.is_some_and(|(known, _)| known != epoch);
                     return Ok(Outbox { epoch, seq, lost, events });

@@ -285,7 +285,7 @@ impl Inner {
         let port = if course.port_failures < PORT_ATTEMPTS_MAX { link.port(self).await } else { None };
         if let Some(port) = port {
             match port.ask(request).await {
-                Ok(reply) => return self.judge(reply, request, course, &link).await,
+                Ok(reply) => return self.judge(reply, request, course, &link),
                 Err(source) => {
                     course.port_failures += 1;
                     link.doubt(&port);
@@ -308,7 +308,7 @@ impl Inner {
             return Err(Failure::Passing(format!("the runner's port can't be reached: {why}").into()));
         }
         match mailbox::ask(&self.once, &self.id, &link.beacon, &course.message, request).await.map_err(failure)? {
-            Posted::Answered(reply) => self.judge(reply, request, course, &link).await,
+            Posted::Answered(reply) => self.judge(reply, request, course, &link),
             Posted::Replaced => {
                 self.renew(&link).await.map_err(failure)?;
                 course.port_failures = 0;
@@ -323,13 +323,7 @@ impl Inner {
     }
 
     /// What an answer means for the next attempt.
-    async fn judge(
-        &self,
-        reply: Reply,
-        request: &Request,
-        course: &mut Course,
-        link: &Arc<Link>,
-    ) -> Result<Reply, Failure> {
+    fn judge(&self, reply: Reply, request: &Request, course: &mut Course, link: &Arc<Link>) -> Result<Reply, Failure> {
         if matches!(reply.status, 401 | 503) {
             // The answer to this letter stays where it is for a while.
             course.message = random_hex().map_err(Failure::Lasting)?;
@@ -369,7 +363,6 @@ impl Course {
 /// Whether another attempt may help after an error of the dashboard's.
 fn failure(error: RayError) -> Failure {
     match error {
-        RayError::NoRunner { .. } => Failure::Lasting(error),
         RayError::Unavailable { source, .. } => Failure::Passing(source),
         // Proxies know nothing of a head that restarts; a file may be read while it is written.
         RayError::Rejected { status: 404 | 500..=599, .. } | RayError::Unreadable { .. } | RayError::Cut { .. } => {

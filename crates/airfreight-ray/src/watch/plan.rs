@@ -132,6 +132,7 @@ struct Log {
 
 /// The state of one watcher.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Plan {
     address: String,
     patience: Duration,
