@@ -41,6 +41,10 @@ class RefusedError(Exception):
         self.hint = error["hint"]
 
 
+class EndedError(Exception):
+    """The runner's job has ended."""
+
+
 @dataclass
 class Input:
     """A value of the cluster as an argument."""
@@ -67,7 +71,20 @@ class RunnerHome:
         return f"airfreight-runner-{hashlib.sha256(driver_package()).hexdigest()[:12]}"
 
     def start(self) -> None:
-        """Submits the runner's job and waits until it has written where it is."""
+        """
+        Submits the runner's job and waits until it has written where it is.
+
+        Where a job of the same id has just ended, Ray may take the new one's supervisor for the old one's, and end it.
+        """
+        for _ in range(3):
+            self._submit()
+            try:
+                return self.find()
+            except EndedError:
+                self.ray.request("DELETE", f"/api/jobs/{self.id}")
+        raise AssertionError(f"the runner doesn't stay: {self.ray.log(self.id)}")
+
+    def _submit(self) -> None:
         name = f"_ray_pkg_{hashlib.sha1(driver_package()).hexdigest()}.zip"
         self.put_package(name, driver_package())
         self.ray.request(
@@ -87,7 +104,6 @@ class RunnerHome:
                 },
             },
         )
-        self.find()
 
     def find(self, *, after: str | None = None) -> None:
         """Reads where the runner is, once that is another start of it than ``after``."""
@@ -102,7 +118,8 @@ class RunnerHome:
                     return
             job = self.ray.job(self.id)
             assert job is not None
-            assert job["status"] not in OVER, (job, self.ray.log(self.id))
+            if job["status"] in OVER:
+                raise EndedError(job, self.ray.log(self.id))
             time.sleep(0.02)
         raise AssertionError(f"no runner: {self.ray.log(self.id)}")
 

@@ -72,8 +72,10 @@ class File:
 class Export:
     """One value on one way."""
 
-    def __init__(self, export_id: str, nbytes: int) -> None:
+    def __init__(self, export_id: str, owner: str, key: str, nbytes: int) -> None:
         self.id = export_id
+        self.owner = owner
+        self.key = key
         self.nbytes = nbytes
         self.file: File | None = None
         self.used_at = time.monotonic()
@@ -125,7 +127,7 @@ class Exports:
             with self._lock:
                 export = self._exports.get(export_id)
                 if export is None:
-                    export = self._exports[export_id] = Export(export_id, facts["file_bytes"])
+                    export = self._exports[export_id] = Export(export_id, value[0], value[2], facts["file_bytes"])
                     threading.Thread(target=self._work, args=(export, value, wanted["to"]), daemon=True).start()
         export.used_at = time.monotonic()
         export.done.wait(wait)
@@ -155,6 +157,12 @@ class Exports:
         if export.path is not None:
             _remove(export.path)
         return True
+
+    def end_of(self, owner: str, key: str | None = None) -> None:
+        """Ends the exports of an owner's value, or of all its values, whose memory they hold."""
+        for export in list(self._exports.values()):
+            if export.owner == owner and key in (None, export.key):
+                self.end(export.id)
 
     def clean(self) -> None:
         """Ends exports that nobody reads any more."""

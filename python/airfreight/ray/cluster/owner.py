@@ -204,7 +204,10 @@ class Owner:
             call.finish("FAILED", "INPUT_LOST", str(lost))
         except Exception as error:  # noqa: BLE001 - whatever Ray says of it is what the task is told
             running.fail(call, error)
-        self._used_at = time.time()
+        finally:
+            # What is to stay is a value now; what isn't must not be held by the call's state.
+            call.refs = call.actor = None
+            self._used_at = time.time()
 
     def _changed(self, call: Call) -> None:
         self._seq += 1

@@ -122,7 +122,9 @@ class Router:
         return {"owners": found}
 
     def _delete_owners(self, request: Request) -> Any:
-        return {"dropped": self._owners.end(_one(request.parts[1:]))}
+        owner = _one(request.parts[1:])
+        self._exports.end_of(owner)
+        return {"dropped": self._owners.end(owner)}
 
     def _get_values(self, request: Request) -> Any:
         owner, key = _value(request.parts[1:])
@@ -136,6 +138,7 @@ class Router:
 
     def _delete_values(self, request: Request) -> Any:
         owner, key = _value(request.parts[1:])
+        self._exports.end_of(owner, key)
         try:
             return {"dropped": self._owners.ask(owner, "drop", key)}
         except Problem as problem:

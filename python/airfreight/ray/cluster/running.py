@@ -98,6 +98,8 @@ async def _submitted(call: Call, wanted: Record, spec: bytes, given: list[Any], 
     options["name"] = wanted["name"]
     fresh = wanted.get("isolation") == "process" or bool(options.get("num_gpus"))
     kind = "-process" if fresh else ""
+    if call.cancelled:
+        raise InterruptedError("cancelled before it began")
     if fresh:
         # Ray would take a process that has run something, and end it only afterwards; for an environment that nobody
         # else has, it starts one.

@@ -233,7 +233,7 @@ def _json(value: Any) -> bytes:
 
 
 def _listen(port: int) -> socket.socket:
-    """A socket for whoever reaches this node, over IPv6 as well where there is any."""
+    """A socket for whoever reaches this node."""
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

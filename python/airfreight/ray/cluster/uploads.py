@@ -63,7 +63,7 @@ class Upload:
             position += len(piece)
         self.used_at = time.monotonic()
         if crc != checksum:
-            self._forget(offset)
+            self._forget(offset, length)
             raise Problem("Corrupt", f"the chunk at {offset} has changed on its way", "send it again")
         self._count(offset, length)
 
@@ -81,11 +81,12 @@ class Upload:
                     break
                 self.received = max(self.received, self._apart.pop(start))
 
-    def _forget(self, offset: int) -> None:
+    def _forget(self, offset: int, length: int) -> None:
         """A chunk that came a second time, and damaged, is written over the first."""
         with self._lock:
             self.received = min(self.received, offset)
-            for start in [start for start, end in self._apart.items() if end > offset]:
+            apart = list(self._apart.items())
+            for start in [start for start, end in apart if start < offset + length and end > offset]:
                 del self._apart[start]
 
     def remove(self) -> None:
