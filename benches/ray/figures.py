@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from benches.figures import TIMES, Figure
@@ -18,7 +19,9 @@ LINES = "no triggers, 100 lines logged a second"
 def compute(benches: dict[str, Any]) -> list[Figure]:
     """Those of the benches that have run."""
     by_bench = {
-        "ends": _ends, "crowd": _crowd, "imports": _imports, "memory": _memory, "cold": _cold, "logs": _logs,
+        "ends": _ends, "crowd": _crowd, "imports": _imports, "memory": _memory, "cold": _cold, "warm": _warm,
+        "logs": _logs,
+        "values": _values,
     }  # fmt: skip
     return [figure for name, of in by_bench.items() if name in benches for figure in of(benches[name])]
 
@@ -81,6 +84,20 @@ def _cold(found: dict[str, Any]) -> Iterator[Figure]:
     yield Figure("cold `@task.ray`, submit to value ÷ `ray job submit` of it", TIMES, 0.8, True, _ratio(ours, command))
 
 
+def _warm(found: dict[str, Any]) -> Iterator[Figure]:
+    # Median and 95th percentile in ms, with an open connection and from a fresh process.
+    for name, opened, fresh in (("own port", (8, 20), 60), ("dashboard alone", (30, 100), 120)):
+        middle, p95 = found["median"], found["p95"]
+        way = f"{name}, open connection"
+        yield Figure(f"warm, {way}: submit to value, median", "ms", opened[0], True, _times(middle.get(way), 1e3))
+        yield Figure(f"warm, {way}: submit to value, p95", "ms", opened[1], True, _times(p95.get(way), 1e3))
+        way = f"{name}, fresh process"
+        yield Figure(f"warm, {way}: submit to value, median", "ms", fresh, True, _times(middle.get(way), 1e3))
+        idle = _ratio(middle.get(f"{name}, after 15 s idle"), middle.get(f"{name}, open connection"))
+        yield Figure(f"warm, {name}: after 15 s idle ÷ open connection", TIMES, 2, True, idle)
+    yield Figure("warm, own port: calls of 16 clients", "a second", 100, False, found["per_second"].get("own port"))
+
+
 def _logs(found: dict[str, Any]) -> Iterator[Figure]:
     medians, ways = found["median"], found["ways"]
     theirs = medians.get("Ray's tail_job_logs")
@@ -98,6 +115,21 @@ def _logs(found: dict[str, Any]) -> Iterator[Figure]:
         )
         grown = ways.get(name, {}).get("grown_bytes")
         yield Figure(f"100 MB of log, {name}: memory for it", "MB", 30, True, grown and max(grown) / MB)
+
+
+def _values(found: dict[str, Any]) -> Iterator[Figure]:
+    medians = found["median"]
+    for direction, text in (("send", "local to Ray"), ("fetch", "Ray to local")):
+        share = _ratio(medians.get("raw TCP"), medians.get(f"{direction}, port"))
+        yield Figure(f"1 GB {text} over the runner's port ÷ a raw copy over loopback", TIMES, 1 / 3, False, share)
+        for side in ("worker", "cluster"):
+            grown = found["memory"].get(f"{direction}, port, {side}")
+            yield Figure(
+                f"1 GB {text} over the runner's port: private memory, {side}", "MB", 64, True, grown and max(grown) / MB
+            )
+    over = found["hand_over"]
+    beyond = _minus(median(over["beyond"]), median(over["nothing"]))
+    yield Figure("1 GB from one Ray task to the next, beyond a task that takes nothing", "ms", 20, True, beyond * 1e3)
 
 
 def _minus(one: float | None, other: float | None) -> float | None:

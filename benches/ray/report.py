@@ -117,6 +117,44 @@ shows what any job costs."""
     return "\n\n".join([text, table(["", "median", "least", "most"], rows)])
 
 
+def _values(found: dict[str, Any]) -> str:
+    rows = []
+    for name, seconds in found["seconds"].items():
+        nbytes = found["nbytes"]["dashboard" if name.endswith(", dashboard") else "port"]
+        rows.append([name, f"{nbytes / MB:.0f}", shown(median(seconds)), shown(min(seconds)), shown(max(seconds))])
+    text = """## Values between this host and a cluster
+
+*send*: an object of the store becomes a value in Ray; *fetch*: back into a store. Both from the call to its answer,
+with every byte checked. *raw TCP*: the same bytes from one process's memory to another's over loopback, neither stored
+nor checked. `ray.put` is from a driver on the same node."""
+    over = found["hand_over"]
+    tasks = [[name, *(shown(of(over[name])) for of in (median, min, max))] for name in over]
+    memory = [[name, f"{max(grown) / MB:.0f}"] for name, grown in found["memory"].items()]
+    return "\n\n".join([
+        text,
+        table(["", "MB", "median", "least", "most"], rows),
+        "Private memory beyond what the processes had, the most of all rounds:",
+        table(["", "MB"], memory),
+        "A task on the runner takes 1 GB of the task before, or nothing; without the sum that it computes (*work*):",
+        table(["", "median", "least", "most"], tasks),
+    ])  # fmt: skip
+
+
+def _warm(found: dict[str, Any]) -> str:
+    rows = []
+    for name, seconds in found["seconds"].items():
+        middle, p95, least, most = median(seconds), found["p95"][name], min(seconds), max(seconds)
+        rows.append([name, *map(shown, (middle, p95, least, most)), str(len(seconds))])
+    rates = ", ".join(f"{rate:.0f} a second over {name}" for name, rate in found["per_second"].items())
+    idle = ", ".join(f"{name} {share * 100:.1f} %" for name, share in found["idle"].items())
+    text = f"""## A trivial function by the runner, from its submission to its value
+
+*Open connection*: one call after the other by one process. *Fresh process*: the first call of a process, which finds
+the runner first. *First call of a DAG run*: the cluster makes its owner. 16 clients are threads of one process:
+{rates}. Idle, of a core: {idle}. Starting the runner took {shown(found["start"])}."""
+    return "\n\n".join([text, table(["", "median", "p95", "least", "most", "calls"], rows)])
+
+
 def _logs(found: dict[str, Any]) -> str:
     rows = []
     for name, one in found["ways"].items():
@@ -138,7 +176,10 @@ between."""
     return "\n\n".join([text, table(columns, rows)])
 
 
-_SECTIONS = {"imports": _imports, "crowd": _crowd, "logs": _logs, "cold": _cold, "memory": _memory, "ends": _ends}
+_SECTIONS = {
+    "imports": _imports, "crowd": _crowd, "logs": _logs, "cold": _cold, "warm": _warm, "values": _values,
+    "memory": _memory, "ends": _ends,
+}  # fmt: skip
 
 
 def chart(measured: dict[str, Any], path: Path) -> None:
@@ -187,6 +228,11 @@ def _panels(name: str, found: dict[str, Any]) -> list[tuple[str, str, dict[str, 
             return [("Resident memory of a task", "MB", resident)]
         case "cold":
             return [("A trivial function as a Ray job", "s", found["median"])]
+        case "values":
+            return [("Values between this host and a cluster", "s", found["median"])]
+        case "warm":
+            warm = {name: 1e3 * seconds for name, seconds in found["median"].items()}
+            return [("A trivial function by the runner", "ms", warm)]
         case "logs":
             return [(f"{found['bytes'] / MB:.0f} MB of log", "s", found["median"])]
     return []

@@ -23,7 +23,7 @@ def note_end(context: Any, result: Any) -> None:
 
 with DAG("bench_memory", schedule=None, catchup=False, max_active_tasks=1):
 
-    @task.ray(conn_id="ray_bench", deferrable=False)
+    @task.ray(conn_id="ray_bench", mode="cold", deferrable=False)
     def decorated() -> int:
         import time
 
@@ -35,7 +35,7 @@ with DAG("bench_memory", schedule=None, catchup=False, max_active_tasks=1):
 
 with DAG("bench_cold", schedule=None, catchup=False):
 
-    @task.ray(conn_id="ray_bench", deferrable=False, pre_execute=note_start, post_execute=note_end)
+    @task.ray(conn_id="ray_bench", mode="cold", deferrable=False, pre_execute=note_start, post_execute=note_end)
     def cold() -> int:
         return 42
 
