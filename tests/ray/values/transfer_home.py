@@ -40,24 +40,32 @@ class Near:
     store: Store
 
     def put(self, nbytes: int, seed: int = 0) -> str:
-        """An object with a stream and a buffer of random bytes."""
-        made = random.Random(seed + nbytes)
+        """An object of random bytes."""
+        data = _content(nbytes, seed)
         with self.store.create() as writer:
             writer.write(b"the stream")
-            assert not writer.add_buffer(made.randbytes(nbytes))
-            return writer.seal(json.dumps({"type": "test", "codec": "pickle5"}))
+            if writer.add_buffer(data):
+                # Too short for a buffer of its own.
+                writer.write(data)
+            return writer.seal(json.dumps({"type": "test", "codec": "pickle5", "preview": {}}))
 
     def assert_is(self, name: str, nbytes: int, seed: int = 0) -> None:
         found = self.store.get(name)
-        assert bytes(found.stream) == b"the stream"
-        assert [len(buffer) for buffer in found.buffers] == [nbytes]
-        assert found.buffers[0] == random.Random(seed + nbytes).randbytes(nbytes), "another content"
+        expected = memoryview(b"the stream" + _content(nbytes, seed))
+        for part in (found.stream, *found.buffers):
+            assert part == expected[: len(part)], f"another content, {len(expected)} bytes before the end"
+            expected = expected[len(part) :]
+        assert not len(expected)
 
     def assert_empty(self) -> None:
         stat = self.store.stat()
         assert not self.store.names()
         assert stat["unfinished"] == 0, stat
         assert stat["used_bytes"] == stat["warm_bytes"], stat
+
+
+def _content(nbytes: int, seed: int) -> bytes:
+    return random.Random(seed + nbytes).randbytes(nbytes)
 
 
 @contextmanager
