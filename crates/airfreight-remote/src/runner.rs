@@ -181,8 +181,7 @@ pub(crate) fn options(py: Python<'_>, port: u16, idle_seconds: f64, transport: &
         "port" => Transport::Port,
         "mailbox" => Transport::Mailbox,
         other => {
-            let reason = format!("cannot use transport={other:?}: it must be auto, port or mailbox");
-            return Err(invalid(py, &reason, None));
+            return Err(invalid(py, &format!("cannot use transport={other}: it must be auto, port or mailbox"), None));
         }
     };
     Ok(RunnerOptions { port, idle: seconds(py, "idle_seconds", idle_seconds)?, transport })
