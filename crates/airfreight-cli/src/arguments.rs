@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::checkpoint::CheckpointArguments;
 use crate::ray::RayArguments;
 use crate::settings::HOURS_MAX;
 
@@ -37,6 +38,8 @@ pub(crate) enum Command {
     Store(StoreArguments),
     /// Jobs of a Ray cluster: submit, look at, follow, stop; needs no Ray
     Ray(RayArguments),
+    /// Copies of values in a bucket: list, bring here, remove
+    Checkpoint(CheckpointArguments),
     /// Check Airflow's configuration, shared memory, permissions and versions, and say how to mend what is wrong
     Doctor(DoctorOptions),
 }
@@ -46,6 +49,7 @@ impl Command {
     pub(crate) fn store(&self) -> Option<&Path> {
         match self {
             Self::Store(arguments) => arguments.store.as_deref(),
+            Self::Checkpoint(arguments) => arguments.store.as_deref(),
             Self::Doctor(options) => options.store.as_deref(),
             Self::Ray(_) => None,
         }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use airfreight_airflow::AirflowError;
+use airfreight_bucket::BucketError;
 use airfreight_ray::{RayError, Sent};
 use airfreight_store::StoreError;
 
@@ -54,6 +55,14 @@ pub(crate) enum CliError {
     Runners { ids: Vec<String> },
     #[error("there is no owner `{name}` on the cluster")]
     NoOwner { name: String },
+    #[error(transparent)]
+    Checkpoint(#[from] BucketError),
+    #[error("cannot begin to talk to the bucket")]
+    Bucket(#[source] io::Error),
+    #[error("no bucket was named")]
+    NoBucket,
+    #[error("no checkpoint has the key or name `{key}`")]
+    NoSuchCheckpoint { key: String },
     #[error("cannot write the answer")]
     Output(#[from] io::Error),
 }
@@ -63,6 +72,9 @@ impl CliError {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::Store(error) => error.hint(),
+            Self::Checkpoint(error) => error.hint(),
+            Self::NoBucket => Some("give --bucket s3://bucket/prefix, or set `checkpoint` in [airfreight]".into()),
+            Self::NoSuchCheckpoint { .. } => Some("`airfreight checkpoint ls` lists what there is".into()),
             Self::Airflow(error) => error.hint().map(Into::into),
             Self::Ray(error) => ray_hint(error).map(Into::into),
             Self::Followed(error) => ray_hint(error).map(Into::into),

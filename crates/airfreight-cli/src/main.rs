@@ -4,6 +4,7 @@
 //! the job's own code, or 125 where that isn't known.
 
 mod arguments;
+mod checkpoint;
 mod doctor;
 mod error;
 mod leftovers;
@@ -46,6 +47,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, CliError> {
         Command::Store(arguments) => store::run(&arguments.command, &settings()?, &mut output),
         Command::Doctor(options) => doctor::run(options, &settings()?, &mut output),
         Command::Ray(arguments) => ray::run(arguments, &mut output),
+        Command::Checkpoint(arguments) => checkpoint::run(arguments, &settings()?, &mut output),
     }?;
     output.flush()?;
     Ok(code)

@@ -154,9 +154,64 @@ impl Settings {
         })
     }
 
+    /// The bucket of checkpoints: `--bucket`, else the setting.
+    ///
+    /// `airflow airfreight checkpoint` says what an Airflow connection says in `AIRFREIGHT_CHECKPOINT_ACCESS`, since a
+    /// secret must be no argument.
+    pub(crate) fn bucket(&self, flag: Option<&str>) -> Result<airfreight_bucket::Settings, CliError> {
+        let (text, origin) = match flag {
+            Some(url) => (url.to_owned(), "--bucket".to_owned()),
+            None => self.text("checkpoint").ok_or(CliError::NoBucket)?,
+        };
+        if let Ok(access) = env::var("AIRFREIGHT_CHECKPOINT_ACCESS") {
+            let access: Access = serde_json::from_str(&access).map_err(|_| CliError::Variable {
+                name: "AIRFREIGHT_CHECKPOINT_ACCESS",
+                reason: "it is not what `airflow airfreight` writes there".into(),
+            })?;
+            return Ok(access.settings());
+        }
+        let expected =
+            "a URL such as s3://bucket/prefix; for connections of Airflow's use `airflow airfreight checkpoint`";
+        let is_url = text.split_once("://").is_some_and(|(scheme, _)| !scheme.contains('@'));
+        if is_url {
+            Ok(airfreight_bucket::Settings::new(text))
+        } else {
+            Err(CliError::Setting { origin, text, expected })
+        }
+    }
+
+    /// Opens the store that tasks of this user use, and makes it where there is none.
+    pub(crate) fn make_store(&self) -> Result<Store, CliError> {
+        Ok(Store::open(&Options { must_exist: false, ..self.store_options()? })?)
+    }
+
     /// Opens the store that tasks of this user use.
     pub(crate) fn open_store(&self) -> Result<Store, CliError> {
         Ok(Store::open(&self.store_options()?)?)
+    }
+}
+
+/// A bucket with what an Airflow connection says of it.
+#[derive(serde::Deserialize)]
+struct Access {
+    url: String,
+    options: std::collections::BTreeMap<String, secrecy::SecretString>,
+    environment: bool,
+    verify: serde_json::Value,
+    proxy: Option<String>,
+}
+
+impl Access {
+    fn settings(self) -> airfreight_bucket::Settings {
+        let Self { url, options, environment, verify, proxy } = self;
+        airfreight_bucket::Settings {
+            options,
+            environment,
+            verify: verify.as_bool().unwrap_or(true),
+            authorities: verify.as_str().map(PathBuf::from),
+            proxy,
+            ..airfreight_bucket::Settings::new(url)
+        }
     }
 }
 
