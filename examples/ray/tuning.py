@@ -45,7 +45,6 @@ def tuning() -> None:
             check: pd.DataFrame,
         ) -> tuple[XGBClassifier, float]:
             """Add so many trees to a model, and look how far off it is then."""
-            train, check = sets
             grown = XGBClassifier(**parameters, n_estimators=trees, n_jobs=1, random_state=0)
             grown.fit(train.drop(columns="target"), train["target"], xgb_model=model)
             return grown, float(log_loss(check["target"], grown.predict_proba(check.drop(columns="target"))))
