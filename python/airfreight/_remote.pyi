@@ -164,14 +164,14 @@ class RayRunner:
         """
     def calls(self, owner: str) -> list[dict[str, Any]]:
         """The calls of an owner, without their results."""
-    def state(self, owner: str, id: str) -> dict[str, Any] | None:
+    def state(self, owner: str, call_id: str) -> dict[str, Any] | None:
         """Where a call stands; ``None`` when its owner doesn't know it, or is gone."""
-    def cancel(self, owner: str, id: str) -> bool:
+    def cancel(self, owner: str, call_id: str) -> bool:
         """Stops a call; ``False``: it was over already, or nobody knows it."""
     def watch(
         self,
         owner: str,
-        id: str,
+        call_id: str,
         *,
         logs: bool = True,
         cursor: str | None = None,

@@ -83,35 +83,35 @@ impl RayRunner {
         to_python(py, &self.ask(py, |runner| async move { runner.calls(&owner).await })?)
     }
 
-    fn state<'py>(&self, py: Python<'py>, owner: String, id: String) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let state = self.ask(py, |runner| async move { runner.state(&CallId::new(owner, id)).await })?;
+    fn state<'py>(&self, py: Python<'py>, owner: String, call_id: String) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let state = self.ask(py, |runner| async move { runner.state(&CallId::new(owner, call_id)).await })?;
         state.map(|state| to_python(py, &state)).transpose()
     }
 
-    fn cancel(&self, py: Python<'_>, owner: String, id: String) -> PyResult<bool> {
-        self.ask(py, |runner| async move { runner.cancel(&CallId::new(owner, id)).await })
+    fn cancel(&self, py: Python<'_>, owner: String, call_id: String) -> PyResult<bool> {
+        self.ask(py, |runner| async move { runner.cancel(&CallId::new(owner, call_id)).await })
     }
 
-    #[pyo3(signature = (owner, id, *, logs=true, cursor=None, session=None, deadline=None))]
+    #[pyo3(signature = (owner, call_id, *, logs=true, cursor=None, session=None, deadline=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
     fn watch(
         &self,
         py: Python<'_>,
         owner: &str,
-        id: String,
+        call_id: String,
         logs: bool,
         cursor: Option<&str>,
         session: Option<String>,
         deadline: Option<f64>,
     ) -> PyResult<Watch> {
         let cursor = cursor.map(str::parse::<Cursor>).transpose().map_err(|error| {
-            invalid(py, &format!("cannot watch `{id}`: {error}"), Some("pass on what `watch.cursor` said"))
+            invalid(py, &format!("cannot watch `{call_id}`: {error}"), Some("pass on what `watch.cursor` said"))
         })?;
         let deadline = deadline.map(|unix| moment(py, unix)).transpose()?;
         let runner = self.runner_of(py)?;
         let _context = process(py)?.runtime.enter();
-        let follow = Follow { logs, cursor, session, deadline, ..Follow::new(&id) };
-        Ok(Watch::new(id, runner.watch(owner, follow)))
+        let follow = Follow { logs, cursor, session, deadline, ..Follow::new(&call_id) };
+        Ok(Watch::new(call_id, runner.watch(owner, follow)))
     }
 
     fn owners<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
