@@ -322,3 +322,22 @@ async fn a_submission_whose_answer_is_lost_is_one_job() {
     run(&dashboard, &["submit", "--", "x"]).success();
     assert_eq!(dashboard.job_ids().len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_runner_is_shown_and_ended_and_what_runs_have_there_is_dropped() {
+    let dashboard = dashboard().await;
+    let (_, err) = run(&dashboard, &["runner", "owners"]).everything();
+    assert!(err.contains("there is no runner on the cluster"), "{err}");
+
+    let client = airfreight_ray::Client::new(airfreight_ray::Settings::new(dashboard.address())).unwrap();
+    let runner = airfreight_ray::Runner::new(&client, &b"PK"[..], airfreight_ray::RunnerOptions::default());
+    runner.ready(None).await.unwrap();
+    let shown = json(&dashboard, &["runner", "status"]);
+    assert_eq!((shown[0]["runner"].as_str(), shown[0]["transport"].as_str()), (Some(runner.id()), Some("port")));
+    let out = run(&dashboard, &["runner", "owners"]).success();
+    assert!(out.contains("airfreight-owner-0"), "{out}");
+    assert_eq!(json(&dashboard, &["runner", "drop", "--all"]), json!({"dropped": ["airfreight-owner-0"]}));
+    let out = run(&dashboard, &["runner", "stop"]).success();
+    assert!(out.contains("is over"), "{out}");
+    assert_eq!(json(&dashboard, &["runner", "status"]), json!([]));
+}
