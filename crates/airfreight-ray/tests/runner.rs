@@ -33,7 +33,7 @@ async fn dashboard() -> Dashboard {
 }
 
 /// A call whose fate is in its metadata.
-fn call(id: &str, metadata: Value) -> Map<String, Value> {
+fn call(id: &str, metadata: &Value) -> Map<String, Value> {
     support::object(json!({
         "id": id, "nonce": "n", "name": "dag.task", "owner": {"name": OWNER}, "metadata": metadata, "options": {},
     }))
@@ -41,11 +41,11 @@ fn call(id: &str, metadata: Value) -> Map<String, Value> {
 
 /// A call of which nobody knows the end yet.
 fn endless(id: &str) -> Map<String, Value> {
-    call(id, json!({"log": "one\ntwo\n"}))
+    call(id, &json!({"log": "one\ntwo\n"}))
 }
 
 fn quick(id: &str) -> Map<String, Value> {
-    call(id, json!({"after_ms": "1", "log": "one\n"}))
+    call(id, &json!({"after_ms": "1", "log": "one\n"}))
 }
 
 fn status(state: &Map<String, Value>) -> &str {
@@ -157,7 +157,9 @@ async fn where_the_port_is_of_no_use_the_mailbox_is_taken() {
     for (script, fault) in [(closed, None), (false_one, None), (RunnerScript::default(), Some(silent))] {
         let dashboard = dashboard().await;
         dashboard.script_runner(script.clone());
-        fault.into_iter().for_each(|fault| dashboard.fault(fault));
+        if let Some(fault) = fault {
+            dashboard.fault(fault);
+        }
         let runner = runner(&dashboard, Transport::Auto);
         assert_eq!(status(&runner.call(quick("a")).await.unwrap()), "SUCCEEDED");
         assert_eq!(runner.transport(), Some("mailbox"));
@@ -306,8 +308,8 @@ async fn a_watch_says_all_there_is_to_say() {
 async fn a_long_log_is_read_while_it_grows_and_to_its_end() {
     let dashboard = dashboard().await;
     let runner = runner(&dashboard, Transport::Auto);
-    let log: String = (0..2000).map(|line| format!("line {line} of a log\n")).collect();
-    runner.call(call("a", json!({"log": log, "tail": "no"}))).await.unwrap();
+    let log = (0..2000).fold(String::new(), |log, line| format!("{log}line {line} of a log\n"));
+    runner.call(call("a", &json!({"log": log, "tail": "no"}))).await.unwrap();
     let watch = runner.watch(OWNER, Follow::new("a"));
     let mut lines = Vec::new();
     while lines.len() < 2000 {
@@ -336,7 +338,9 @@ async fn one_feed_tells_of_many_calls() {
             begun(watch).await;
         }
         dashboard.forget_traffic();
-        ids.iter().for_each(|id| dashboard.end_call(id, "SUCCEEDED"));
+        for id in &ids {
+            dashboard.end_call(id, "SUCCEEDED");
+        }
         for watch in &watches {
             let (_, end) = to_the_end(watch).await;
             assert!(matches!(end, Event::Ended { .. }), "{end:?}");

@@ -200,11 +200,11 @@ fn from_mapping(copied: &Bound<'_, PyAny>) -> PyResult<Copied> {
 }
 
 /// Tells `progress(done, total)`, where somebody wants to hear of it.
-fn reporter<'py>(
+fn reporter(
     done: Arc<AtomicU64>,
     total: u64,
-    progress: Option<Bound<'py, PyAny>>,
-) -> impl FnMut() -> PyResult<()> + use<'py> {
+    progress: Option<Bound<'_, PyAny>>,
+) -> impl FnMut() -> PyResult<()> + use<'_> {
     move || match &progress {
         Some(progress) => progress.call1((done.load(Ordering::Relaxed), total)).map(drop),
         None => Ok(()),

@@ -122,7 +122,7 @@ pub(crate) fn send<'py>(
 }
 
 /// Calls Python with how far it has got, if anybody wants to know.
-fn reporter<'py>(reached: Progress, progress: Option<Bound<'py, PyAny>>) -> impl FnMut() -> PyResult<()> + use<'py> {
+fn reporter(reached: Progress, progress: Option<Bound<'_, PyAny>>) -> impl FnMut() -> PyResult<()> + use<'_> {
     move || {
         let (done_bytes, total_bytes) = reached.get();
         match &progress {

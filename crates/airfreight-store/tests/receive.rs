@@ -242,9 +242,10 @@ fn a_file_is_read_as_it_was_sealed_and_checked_where_a_disk_held_it() {
     let (sent_name, file) = sent(&content(6 * MIB, 8));
     let name = deliver(&place.store, sent_name, &file, Payload::Verified).unwrap();
     let spilled = place.store.spill_path().join(place.store.id()).join("objects").join(name.to_string());
-    std::fs::set_permissions(&spilled, std::fs::Permissions::from_mode(0o600)).unwrap();
-    std::fs::OpenOptions::new().write(true).open(&spilled).unwrap().write_at(b"?", 3 << 20).unwrap();
-    std::fs::set_permissions(&spilled, std::fs::Permissions::from_mode(0o400)).unwrap();
+    fs_err::set_permissions(&spilled, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let file = fs_err::OpenOptions::new().write(true).open(&spilled).unwrap();
+    file.file().write_at(b"?", 3 << 20).unwrap();
+    fs_err::set_permissions(&spilled, std::fs::Permissions::from_mode(0o400)).unwrap();
     let error = place.store.file(name).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
     place.store.delete(name).unwrap();

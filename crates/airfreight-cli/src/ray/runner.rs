@@ -39,16 +39,15 @@ async fn running(client: &Client) -> Result<Vec<Job>, CliError> {
 }
 
 async fn find(options: &RunnerOptions, client: &Client) -> Result<Runner, CliError> {
-    let id = match &options.runner {
-        Some(id) => id.clone(),
-        None => {
-            let jobs = running(client).await?;
-            let ids: Vec<String> = jobs.iter().filter_map(Job::submission_id).map(str::to_owned).collect();
-            match <[String; 1]>::try_from(ids) {
-                Ok([id]) => id,
-                Err(ids) if ids.is_empty() => return Err(CliError::NoRunner),
-                Err(ids) => return Err(CliError::Runners { ids }),
-            }
+    let id = if let Some(id) = &options.runner {
+        id.clone()
+    } else {
+        let jobs = running(client).await?;
+        let ids: Vec<String> = jobs.iter().filter_map(Job::submission_id).map(str::to_owned).collect();
+        match <[String; 1]>::try_from(ids) {
+            Ok([id]) => id,
+            Err(ids) if ids.is_empty() => return Err(CliError::NoRunner),
+            Err(ids) => return Err(CliError::Runners { ids }),
         }
     };
     Ok(Runner::existing(client, id, Reach::default()))

@@ -141,13 +141,14 @@ mod tests {
 
     #[test]
     fn a_refusal_keeps_its_kind_words_and_hint() {
+        use ErrorKind::{Conflict, Denied, Invalid, Lost, NotFound, Unavailable};
+
         let body = json!({"error": {"kind": "Corrupt", "message": "chunk 3 is damaged", "hint": "send it again"}});
         let error = RayError::from_runner("send `a`", "http://head", 400, &body);
         assert_eq!((error.kind(), error.hint()), (ErrorKind::Corrupt, Some("send it again")));
         assert_eq!(error.to_string(), "cannot send `a`: the runner on http://head answered 400: chunk 3 is damaged");
         let kinds =
             [401, 404, 409, 410, 413, 503].map(|status| RayError::from_runner("", "", status, &json!(null)).kind());
-        use ErrorKind::{Conflict, Denied, Invalid, Lost, NotFound, Unavailable};
         assert_eq!(kinds, [Denied, NotFound, Conflict, Lost, Invalid, Unavailable]);
     }
 }

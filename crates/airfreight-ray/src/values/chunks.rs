@@ -82,7 +82,9 @@ mod tests {
         chunks.arrive(0);
         chunks.arrive(3);
         assert_eq!(chunks.missing(), Some(1..3));
-        [1, 2].into_iter().for_each(|index| chunks.arrive(index));
+        for index in [1, 2] {
+            chunks.arrive(index);
+        }
         assert_eq!(chunks.missing(), Some(4..5));
         chunks.arrive(4);
         assert_eq!(chunks.missing(), None);
@@ -91,7 +93,9 @@ mod tests {
     #[test]
     fn another_export_keeps_what_is_the_same() {
         let mut first = Chunks::new(21, 5, vec![1, 2, 3, 4, 5]).unwrap();
-        [0, 1, 4].into_iter().for_each(|index| first.arrive(index));
+        for index in [0, 1, 4] {
+            first.arrive(index);
+        }
         let mut second = Chunks::new(21, 5, vec![9, 2, 3, 4, 5]).unwrap();
         assert_eq!(second.adopt(&first), 6);
         assert_eq!(second.missing(), Some(0..1));
