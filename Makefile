@@ -125,6 +125,9 @@ test-crash: ## SIGKILL at every passage of the store's named points, and a minut
 soak: ## 10,000 kills at random; SOAK="--kills 1000" passes options on
 	@cargo run --release --locked --package airfreight-testkit --bin soak -- $(SOAK)
 
+soak-ray: build ray ## 200 runs with values in a Ray cluster, which must be as empty afterwards as before
+	@AIRFREIGHT_TEST_RUNS=200 $(BIN)/pytest tests/ray/survival/test_leaks.py $(PYTEST)
+
 proof: ## the lock-and-link rule of the warm pool, for an hour; PROOF="--seconds 60" passes options on
 	@cargo run --release --locked --package airfreight-testkit --bin proof -- $(PROOF)
 
@@ -200,4 +203,4 @@ $(TOOLS)/cargo-fuzz:
 	@$(STEP) "cargo-fuzz" cargo install --quiet --locked --root target/tools cargo-fuzz@$(CARGO_FUZZ_VERSION)
 
 .PHONY: help setup ray s3 build test demo lint format clean distclean test-rust test-python layers deny wheel docs lock \
-        test-crash soak proof fuzz bench bench-ray test-extra test-pandas2 test-matrix
+        test-crash soak soak-ray proof fuzz bench bench-ray test-extra test-pandas2 test-matrix
