@@ -1,7 +1,7 @@
 """
 Goal: what runs have had in a cluster is gone when they are over, however many there were.
-Method: many runs by a real runner on a real Ray; then Ray's store and actors are as after the first. `make soak-ray` makes
-two hundred of them.
+Method: many runs by a real runner on a real Ray; then Ray's store and actors are as after the first. `make soak-ray`
+makes two hundred of them.
 """
 
 from __future__ import annotations
