@@ -137,7 +137,7 @@ impl Bucket {
         self.call(py, |bucket| async move { bucket.put(&key, data).await })
     }
 
-    #[pyo3(signature = (key, bytes_max=1 << 20))]
+    #[pyo3(signature = (key, bytes_max=1_048_576))]
     fn get<'py>(&self, py: Python<'py>, key: String, bytes_max: u64) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let found = self.call(py, |bucket| async move { bucket.get(&key, bytes_max).await })?;
         Ok(found.map(|bytes| PyBytes::new(py, &bytes)))
@@ -147,7 +147,7 @@ impl Bucket {
         self.call(py, |bucket| async move { bucket.size(&key).await })
     }
 
-    #[pyo3(signature = (prefix=String::new()), text_signature = "(prefix=\"\")")]
+    #[pyo3(signature = (prefix=String::new()), text_signature = "($self, prefix='')")]
     fn list<'py>(&self, py: Python<'py>, prefix: String) -> PyResult<Bound<'py, PyList>> {
         let entries = self.call(py, |bucket| async move { bucket.list(&prefix).await })?;
         let listed = PyList::empty(py);
