@@ -49,7 +49,7 @@ s3: .venvs/s3/.installed ## .venvs/s3: a real S3 server that the tests start
 
 build: $(STAMPS)/installed ## setup, airfreight itself (a release wheel) and the old import names installed into .venv
 
-test: build ray s3 ## every Rust test and every Python test, the latter through a real Airflow and a real Ray
+test: build ray s3 ## the Rust tests and the Python tests but the slow ones, the latter through a real Airflow and a real Ray
 	@$(MAKE) test-rust test-python
 
 demo: build ray ## the DAGs `flights` and `flights_ray` on a real Airflow and a real Ray, on real data
@@ -119,6 +119,10 @@ lock: $(STAMPS)/venv ## resolve requirements/*.txt anew from pyproject.toml; UPG
 
 ## Slow
 
+test-slow: build ray s3 ## values and warm functions on a real cluster: kills, cuts, takeovers, many runs
+	@$(STEP) "fault server" cargo build --locked --package airfreight-testkit --bin dashboard
+	@$(BIN)/pytest -m slow $(PYTEST)
+
 test-crash: ## SIGKILL at every passage of the store's named points, and a minute of pressure
 	@$(STEP) "crash points and pressure" cargo test --package airfreight-testkit --locked -- --include-ignored
 
@@ -126,7 +130,7 @@ soak: ## 10,000 kills at random; SOAK="--kills 1000" passes options on
 	@cargo run --release --locked --package airfreight-testkit --bin soak -- $(SOAK)
 
 soak-ray: build ray ## 200 runs with values in a Ray cluster, which must be as empty afterwards as before
-	@AIRFREIGHT_TEST_RUNS=200 $(BIN)/pytest tests/ray/survival/test_leaks.py $(PYTEST)
+	@AIRFREIGHT_TEST_RUNS=200 $(BIN)/pytest -m slow tests/ray/survival/test_leaks.py $(PYTEST)
 
 proof: ## the lock-and-link rule of the warm pool, for an hour; PROOF="--seconds 60" passes options on
 	@cargo run --release --locked --package airfreight-testkit --bin proof -- $(PROOF)
@@ -203,4 +207,4 @@ $(TOOLS)/cargo-fuzz:
 	@$(STEP) "cargo-fuzz" cargo install --quiet --locked --root target/tools cargo-fuzz@$(CARGO_FUZZ_VERSION)
 
 .PHONY: help setup ray s3 build test demo lint format clean distclean test-rust test-python layers deny wheel docs lock \
-        test-crash soak soak-ray proof fuzz bench bench-ray test-extra test-pandas2 test-matrix
+        test-slow test-crash soak soak-ray proof fuzz bench bench-ray test-extra test-pandas2 test-matrix

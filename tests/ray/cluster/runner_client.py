@@ -76,12 +76,16 @@ class RunnerHome:
 
         Where a job of the same id has just ended, Ray may take the new one's supervisor for the old one's, and end it.
         """
-        for _ in range(3):
+        deadline = time.monotonic() + START_SECONDS
+        pause = 0.1
+        while time.monotonic() < deadline:
             self._submit()
             try:
                 return self.find()
             except EndedError:
                 self.ray.request("DELETE", f"/api/jobs/{self.id}")
+                time.sleep(pause)
+                pause *= 2
         raise AssertionError(f"the runner doesn't stay: {self.ray.log(self.id)}")
 
     def _submit(self) -> None:

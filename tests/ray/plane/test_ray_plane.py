@@ -14,6 +14,8 @@ import pytest
 if TYPE_CHECKING:
     from airflow_home import AirflowHome
 
+pytestmark = pytest.mark.slow
+
 #: The sum of the numbers in an array of so many MiB.
 SUMS = {mib: sum(range(mib * 1024 * 1024 // 8)) for mib in (1, 2)}
 ITEMS = {mib: mib * 1024 * 1024 // 8 for mib in (1, 2)}

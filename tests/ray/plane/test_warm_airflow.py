@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from airflow_home import AirflowHome
     from ray_home import RayHome
 
+pytestmark = pytest.mark.slow
+
 #: Long enough for a worker to defer and for a triggerer to be started anew.
 LINES = 90
 FOREVER = 7200

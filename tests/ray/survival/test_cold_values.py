@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ray_home import RayHome
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 MARK = "\x1eairfreight "
 PLACE = ("owner", "generation", "key")

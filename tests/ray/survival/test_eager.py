@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ray_home import RayHome
 
 #: Ray Data starts processes of its own.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

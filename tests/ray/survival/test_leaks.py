@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ray_home import RayHome
 
 #: Each run starts a process; on a busy machine that takes minutes.
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 RUNS = int(os.environ.get("AIRFREIGHT_TEST_RUNS", "12"))
 MIB = 1024 * 1024

@@ -26,6 +26,8 @@ from airfreight.errors import (
 if TYPE_CHECKING:
     from transfer_home import Far
 
+pytestmark = pytest.mark.slow
+
 LARGE = 200 * 1000 * 1000
 
 

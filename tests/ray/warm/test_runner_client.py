@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from airfreight._remote import RayRunner
 
+pytestmark = pytest.mark.slow
+
 OVER = ("SUCCEEDED", "FAILED", "STOPPED")
 
 

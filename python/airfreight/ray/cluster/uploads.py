@@ -49,6 +49,19 @@ class Upload:
         #: Where chunks begin and end that have come, apart from those at the beginning.
         self._apart: dict[int, int] = {}
         self.received = 0
+        self._writers = 0
+        self._removed = False
+
+    def enter(self) -> bool:
+        """Keeps the file open for one writer, until :meth:`leave`; ``False``: it is gone."""
+        with self._lock:
+            self._writers += not self._removed
+            return not self._removed
+
+    def leave(self) -> None:
+        with self._lock:
+            self._writers -= 1
+            self._close_if_unused()
 
     def take(self, offset: int, length: int, checksum: int, stream: Stream) -> None:
         """Writes a chunk, which counts when its checksum is right."""
@@ -90,10 +103,17 @@ class Upload:
                 del self._apart[start]
 
     def remove(self) -> None:
-        with contextlib.suppress(OSError):
-            os.close(self._file)
+        """Takes the file away; who is still writing to it writes to what nobody reads."""
         with contextlib.suppress(OSError):
             os.unlink(self.path)
+        with self._lock:
+            self._removed = True
+            self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        # A descriptor that is closed under a writer may be another file's a moment later.
+        if self._removed and not self._writers:
+            os.close(self._file)
 
 
 class _Import:
@@ -134,7 +154,12 @@ class Uploads:
         if not 0 < length <= CHUNK_BYTES_MAX or offset < 0 or offset + length > total:
             raise Problem("Invalid", f"a chunk of {length} bytes at {offset} is not within {total} bytes, or too long")
         upload = self._upload(owner, key, total)
-        upload.take(offset, length, checksum, stream)
+        while not upload.enter():
+            upload = self._upload(owner, key, total)
+        try:
+            upload.take(offset, length, checksum, stream)
+        finally:
+            upload.leave()
         return {"received": upload.received}
 
     def state(self, owner: str, key: str) -> Record:
