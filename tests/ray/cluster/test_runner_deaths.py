@@ -21,6 +21,8 @@ from ray_home import guardian
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytestmark = pytest.mark.slow
+
 
 def exiting(path: str) -> None:
     with Path(path).open("a") as file:

@@ -21,6 +21,8 @@ from runner_client import Input, RefusedError, Run, RunnerHome, crc32
 from airfreight.ray.cluster import objectfile
 from ray_home import RayHome
 
+pytestmark = pytest.mark.slow
+
 CHUNK = 4 * 1024 * 1024
 
 
