@@ -264,6 +264,7 @@ def test_who_has_checkpoints(configure: Callable[..., Process], tmp_path: Path) 
     assert plan(task()) is None
     with pytest.raises(InvalidError, match="task t asks for checkpoints, and nothing says where"):
         plan(task(airfreight_checkpoint=parse(True)))
+    assert plan(task(airfreight_checkpoint=parse(True)._replace(required=False))) is None
     config = {"airfreight": {"checkpoint": "my_aws", "reuse_checkpoint": True}}
     assert plan(task(executor_config=config)) == ("my_aws", True)
     marked = checkpoint("s3://b", reuse_checkpoint=True)(lambda: None)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airfreight.errors import InvalidError
 
 if TYPE_CHECKING:
     from airfreight.settings import Settings
+
+log = logging.getLogger("airfreight.xcom")
 
 #: Where an operator of ours keeps what it was told.
 ATTRIBUTE = "airfreight_checkpoint"
@@ -21,10 +25,12 @@ class Wish(NamedTuple):
 
     :param where: a URL, a connection id, or ``connection id@URL``; ``True``: where the settings say; ``False``: none.
     :param reuse: whether a checkpoint that exists takes the place of running the task.
+    :param required: whether the task fails where nothing says where checkpoints go.
     """
 
     where: bool | str
     reuse: bool = False
+    required: bool = True
 
 
 class Plan(NamedTuple):
@@ -99,8 +105,21 @@ def plan_of(operator: Any, settings: Settings | None = None) -> Plan | None:
     if wish.where is not True:
         return Plan(wish.where, wish.reuse)
     if settings.checkpoint is None:
+        if not wish.required:
+            _warn(str(getattr(operator, "task_id", "?")))
+            return None
         raise InvalidError(
             f"task {getattr(operator, 'task_id', '?')} asks for checkpoints, and nothing says where they go",
             "set [airfreight] checkpoint, or give the task a URL or a connection id in place of True",
         )
     return Plan(settings.checkpoint, wish.reuse)
+
+
+@cache
+def _warn(task_id: str) -> None:
+    """Once per task and process: there is a plan for every XCom."""
+    log.warning(
+        "task %s asks for a checkpoint, and none is made: set [airfreight] checkpoint to a bucket, or give the task "
+        "the URL of one, or a connection id",
+        task_id,
+    )

@@ -446,7 +446,11 @@ class _RayDecoratedOperator(DecoratedOperator, SubmitRayJob):
             return
         from airfreight import checkpoint
 
-        self.airfreight_checkpoint = checkpoint.parse(wished, bool(self.reuse_checkpoint))
+        wish = checkpoint.parse(wished, bool(self.reuse_checkpoint))
+        if wish is not None and wished is True and not wish.reuse:
+            # DAGs written for the old package say so on clusters that never had a bucket.
+            wish = wish._replace(required=False)
+        self.airfreight_checkpoint = wish
 
     @property
     def _allows_pickle(self) -> bool:
