@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use airfreight_core::ErrorKind;
 use airfreight_core::format::FormatError;
+use airfreight_http::TlsError;
 use airfreight_store::StoreError;
 
 use crate::Location;
@@ -32,13 +33,8 @@ pub enum BucketError {
         reason: String,
     },
     /// A certificate can't be used.
-    #[error("cannot use the certificates in `{}`: {reason}", path.display())]
-    Certificate {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
+    #[error(transparent)]
+    Certificate(#[from] TlsError),
     /// The storage refuses these credentials, or there are none.
     #[error("the bucket refused to {action} `{place}`: {reason}")]
     Denied {
@@ -131,7 +127,7 @@ impl BucketError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Url { .. } | Self::Option { .. } | Self::Certificate { .. } | Self::Unsupported { .. } => {
+            Self::Url { .. } | Self::Option { .. } | Self::Certificate(_) | Self::Unsupported { .. } => {
                 ErrorKind::Invalid
             }
             Self::Denied { .. } => ErrorKind::Denied,
@@ -152,7 +148,7 @@ impl BucketError {
                                  file:///mnt/shared/checkpoints"
             }
             Self::Option { .. } => "check the connection's fields and extras, or the variables of the environment",
-            Self::Certificate { .. } => "name a PEM file that this user may read",
+            Self::Certificate(_) => "name a PEM file that this user may read",
             Self::Denied { .. } => {
                 "check the connection's credentials and what they allow: reading, writing, listing and deleting below \
                  the prefix; without a connection they come from the environment"

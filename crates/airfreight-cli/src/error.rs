@@ -98,7 +98,7 @@ impl CliError {
 fn ray_hint(error: &RayError) -> Option<&str> {
     match error {
         RayError::Setting { .. } => Some("`airfreight ray --help` says what can be set, and how"),
-        RayError::Certificate { .. } => Some("the file must be PEM, and readable by this user"),
+        RayError::Certificate(_) => Some("the file must be PEM, and readable by this user"),
         RayError::Untrusted { .. } => Some(
             "name a file with your authority's certificate by --verify, or use http:// where the port speaks no TLS",
         ),

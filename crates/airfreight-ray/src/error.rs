@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use airfreight_core::ErrorKind;
+use airfreight_http::TlsError;
 
 /// The cause of an error, whoever made it.
 pub(crate) type Source = Box<dyn Error + Send + Sync>;
@@ -30,16 +31,9 @@ pub enum RayError {
         /// What is wrong with it. Never its value, which may be a secret.
         reason: String,
     },
-    /// A certificate or key file cannot be used.
-    #[error("cannot use the {role} in `{}`: {reason}", path.display())]
-    Certificate {
-        /// What the file is for.
-        role: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
+    /// A certificate or key cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] TlsError),
     /// No answer, or only failures that pass, for as long as was allowed.
     #[error("cannot {action}: no answer from {address} in {attempts} attempts over {:.1} s", elapsed.as_secs_f64())]
     Unavailable {
@@ -268,7 +262,7 @@ impl RayError {
             Self::Internal { .. } => ErrorKind::Internal,
             Self::Address { .. }
             | Self::Setting { .. }
-            | Self::Certificate { .. }
+            | Self::Certificate(_)
             | Self::Untrusted { .. }
             | Self::Rejected { .. }
             | Self::Unreadable { .. }
@@ -291,7 +285,9 @@ impl RayError {
             }
             Self::Address { .. } => "give the address of the Ray dashboard, such as http://ray-head:8265",
             Self::Setting { .. } => "correct the connection's extra fields",
-            Self::Certificate { .. } => "the file must be PEM, and readable by the user that runs the task",
+            Self::Certificate(_) => {
+                "it must be in PEM files that the user who runs the task may read; or leave `verify` at its default"
+            }
             Self::Unavailable { .. } | Self::Cut { .. } => {
                 "is the cluster up, and is this its dashboard? `curl <address>/api/version` should answer from this host"
             }

@@ -7,18 +7,19 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use airfreight_http::{Connector, Identity, Route, Trust};
 use bytes::Bytes;
 use http::Uri;
 use http_body_util::Full;
 use hyper::client::conn::http1::{self, SendRequest};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
+use tower_service::Service;
 
-use crate::address::Address;
-use crate::connect::{Connector, Route};
+use crate::address::{Address, without_credentials};
 use crate::error::Source;
-use crate::settings::{Settings, Verify};
-use crate::{CONNECTIONS_MAX, Cluster, Result};
+use crate::settings::Settings;
+use crate::{CONNECTIONS_MAX, Cluster, RayError, Result};
 
 /// How many connections there may be, and which of them stay free for whom.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +34,8 @@ pub(crate) struct Limits {
 
 /// Those to a cluster's dashboard and its nodes' agents.
 const DASHBOARD: Limits = Limits { sockets: CONNECTIONS_MAX, ordinary: CONNECTIONS_MAX - 1, bulk: 5 };
+/// Who doesn't take a connection for so long isn't there.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// A connection that was idle for longer is not used again: servers and proxies close theirs, some without a word.
 const IDLE_MAX: Duration = Duration::from_secs(20);
 /// How long it is remembered whether a node's agent can be reached.
@@ -53,7 +56,8 @@ pub(crate) type Sender = SendRequest<Full<Bytes>>;
 
 /// The connections of this process to one cluster.
 pub(crate) struct Pool {
-    connector: Arc<Connector>,
+    /// To the dashboard; nodes' agents are never behind its proxies.
+    connector: Connector,
     dashboard: Uri,
     busy: Arc<Semaphore>,
     ordinary: Arc<Semaphore>,
@@ -92,8 +96,8 @@ struct Key {
     /// After a fork, connections belong to the parent.
     process: u32,
     base: String,
-    verify: Verify,
-    client_certificate: Option<(std::path::PathBuf, std::path::PathBuf)>,
+    verify: Trust,
+    client_certificate: Option<Identity>,
     proxy: Option<String>,
 }
 
@@ -113,14 +117,14 @@ impl Pool {
         if let Some(pool) = pools.get(&key).and_then(Weak::upgrade) {
             return Ok(pool);
         }
-        let connector = Arc::new(Connector::new(settings, &address.origin)?);
+        let connector = connector(settings, &address.origin)?;
         let pool = Arc::new(Self::new(connector, address.origin.clone(), DASHBOARD));
         pools.retain(|_, pool| pool.strong_count() > 0);
         pools.insert(key, Arc::downgrade(&pool));
         Ok(pool)
     }
 
-    fn new(connector: Arc<Connector>, dashboard: Uri, limits: Limits) -> Self {
+    fn new(connector: Connector, dashboard: Uri, limits: Limits) -> Self {
         let permits = |count| Arc::new(Semaphore::new(count));
         Self {
             connector,
@@ -137,7 +141,7 @@ impl Pool {
 
     /// Connections to something else in the same cluster, with limits of their own.
     pub(crate) fn beside(&self, limits: Limits) -> Arc<Self> {
-        Arc::new(Self::new(Arc::clone(&self.connector), self.dashboard.clone(), limits))
+        Arc::new(Self::new(self.connector.clone(), self.dashboard.clone(), limits))
     }
 
     /// A connection to an origin that is behind no proxy, for whoever has its [`Places`].
@@ -190,11 +194,8 @@ impl Pool {
             self.close_idle();
             sockets.acquire_owned().await?
         };
-        let stream = if *origin == self.dashboard {
-            self.connector.connect(origin).await?
-        } else {
-            self.connector.connect_directly(origin).await?
-        };
+        let mut connector = if *origin == self.dashboard { self.connector.clone() } else { self.connector.directly() };
+        let stream = connector.call(origin.clone()).await?;
         let (sender, connection) = http1::handshake(stream).await?;
         tokio::spawn(async move {
             // Its requests hear of a failure.
@@ -229,6 +230,23 @@ impl Pool {
         agents.retain(|_, (at, _)| at.elapsed() < REACH_REMEMBERED);
         agents.insert(origin.clone(), (Instant::now(), reached));
     }
+}
+
+/// How a cluster is reached. Files that can't be used are found out at once.
+fn connector(settings: &Settings, origin: &Uri) -> Result<Connector> {
+    let patience = settings.timeout.min(CONNECT_MAX);
+    let connector = Connector::new(settings.verify.clone(), settings.client_certificate.clone(), patience);
+    let connector = match &settings.proxy {
+        None => connector,
+        Some(proxy) => connector.via(proxy).ok_or_else(|| RayError::Setting {
+            setting: "proxy",
+            reason: format!("`{}` is not a URL of a proxy, such as http://proxy:3128", without_credentials(proxy)),
+        })?,
+    };
+    if connector.needs_tls(origin) {
+        connector.prepare_tls()?;
+    }
+    Ok(connector)
 }
 
 impl Lease {

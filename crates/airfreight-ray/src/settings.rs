@@ -1,22 +1,10 @@
 //! How to reach a cluster.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
+use airfreight_http::{Identity, Trust};
 use secrecy::{ExposeSecret, SecretString};
-
-/// Which certificates are trusted.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Verify {
-    /// Those of the system.
-    #[default]
-    System,
-    /// Any. Whoever sits between can read and change everything.
-    Off,
-    /// Those that an authority in this PEM file has signed.
-    Bundle(PathBuf),
-}
 
 /// How to reach a cluster. `Debug` shows no secret: also headers and cookies are secrets.
 #[derive(Clone)]
@@ -32,9 +20,9 @@ pub struct Settings {
     /// Cookies for each request to the cluster.
     pub cookies: Vec<(String, SecretString)>,
     /// Which certificates are trusted.
-    pub verify: Verify,
-    /// Files with our own certificate and its key; they may be the same.
-    pub client_certificate: Option<(PathBuf, PathBuf)>,
+    pub verify: Trust,
+    /// Our own certificate and its key; they may be in one file.
+    pub client_certificate: Option<Identity>,
     /// The proxy to use instead of what the environment says.
     pub proxy: Option<String>,
     /// For a small call as a whole, for connecting, and for each silence within a long answer.
@@ -53,7 +41,7 @@ impl Settings {
             basic: None,
             headers: Vec::new(),
             cookies: Vec::new(),
-            verify: Verify::System,
+            verify: Trust::System,
             client_certificate: None,
             proxy: None,
             timeout: Duration::from_secs(30),

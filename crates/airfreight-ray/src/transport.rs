@@ -1,10 +1,9 @@
 //! Requests and answers: credentials, time limits, second attempts.
 
-use std::error::Error;
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use airfreight_http::{causes, is_tls};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION, PROXY_AUTHORIZATION, RETRY_AFTER};
@@ -13,7 +12,6 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 use tokio::time::{sleep, timeout};
-use tokio_rustls::rustls;
 
 use crate::address::{Address, without_credentials};
 use crate::credentials::Credentials;
@@ -392,9 +390,7 @@ impl Transport {
     }
 
     fn unconnected(&self, call: &Call, source: Source) -> Failure {
-        if causes(&*source)
-            .any(|cause| cause.is::<rustls::Error>() || cause.is::<rustls::pki_types::InvalidDnsNameError>())
-        {
+        if is_tls(&*source) {
             return Failure::Lasting(RayError::Untrusted { address: self.address.base.clone(), source });
         }
         if causes(&*source).any(|cause| cause.to_string().contains("proxy authorization required")) {
@@ -411,7 +407,7 @@ impl Transport {
 
     fn unread(&self, call: &Call, (used, source): (bool, hyper::Error)) -> Failure {
         // From TLS 1.3 on, a server refuses our certificate only after we believe to be connected.
-        if causes(&source).any(<dyn Error>::is::<rustls::Error>) {
+        if is_tls(&source) {
             return self.unconnected(call, source.into());
         }
         if source.is_parse() {
@@ -449,17 +445,6 @@ fn origin_text(origin: &Uri) -> String {
 
 fn own_origin(origin: &str) -> String {
     url::Url::parse(origin).map_or_else(|_| origin.to_owned(), |url| url.origin().ascii_serialization())
-}
-
-/// An error and what is behind it. An IO error shows the source of the error in it as its own, which hides that one.
-pub(crate) fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| {
-        let error: &'a (dyn Error + 'static) = *error;
-        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(inner) => Some(inner as &(dyn Error + 'static)),
-            None => error.source(),
-        }
-    })
 }
 
 fn passing(source: Source) -> Failure {

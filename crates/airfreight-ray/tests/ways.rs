@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use airfreight_core::ErrorKind;
-use airfreight_ray::{Client, RayError, Settings, Verify};
+use airfreight_http::TlsError;
+use airfreight_ray::{Client, Identity, RayError, Settings, Trust};
 use airfreight_testkit::dashboard::{Dashboard, Options};
 use fs_err as fs;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -121,10 +122,10 @@ async fn certificates_are_checked_as_the_connection_says() {
     let pki = Pki::new();
     let address = behind_tls(&dashboard, &pki.server).await;
     let with = |verify| Settings { address: address.clone(), verify, ..settings(&dashboard) };
-    assert_eq!(version(with(Verify::Bundle(pki.at("ca.pem")))).await.unwrap(), "2.60.0");
-    assert_eq!(version(with(Verify::Bundle(pki.folder.path().into()))).await.unwrap(), "2.60.0", "a directory");
-    assert_eq!(version(with(Verify::Off)).await.unwrap(), "2.60.0");
-    for verify in [Verify::System, Verify::Bundle(pki.at("client.pem"))] {
+    assert_eq!(version(with(Trust::Bundle(pki.at("ca.pem")))).await.unwrap(), "2.60.0");
+    assert_eq!(version(with(Trust::Bundle(pki.folder.path().into()))).await.unwrap(), "2.60.0", "a directory");
+    assert_eq!(version(with(Trust::Anyone)).await.unwrap(), "2.60.0");
+    for verify in [Trust::System, Trust::Bundle(pki.at("client.pem"))] {
         let error = version(with(verify)).await.unwrap_err();
         assert!(matches!(error, RayError::Untrusted { .. }) && error.kind() == ErrorKind::Invalid, "{error:?}");
         assert!(error.hint().unwrap().contains("verify"));
@@ -138,8 +139,9 @@ async fn a_client_certificate_is_shown_to_who_wants_it() {
     let address = behind_tls(&dashboard, &pki.demanding).await;
     let with = |files: Option<(&str, &str)>| Settings {
         address: address.clone(),
-        verify: Verify::Bundle(pki.at("ca.pem")),
-        client_certificate: files.map(|(certificate, key)| (pki.at(certificate), pki.at(key))),
+        verify: Trust::Bundle(pki.at("ca.pem")),
+        client_certificate: files
+            .map(|(certificate, key)| Identity { certificate: pki.at(certificate), key: pki.at(key) }),
         ..settings(&dashboard)
     };
     assert_eq!(version(with(Some(("client.pem", "client.key")))).await.unwrap(), "2.60.0");
@@ -158,12 +160,12 @@ async fn files_that_cannot_be_used_are_named_before_anything_is_sent() {
     let https = Settings::new("https://ray.example.com");
     let refused = |settings: Settings, name: &str| {
         let error = Client::new(settings).unwrap_err();
-        let RayError::Certificate { path, .. } = &error else { panic!("{error:?}") };
+        let RayError::Certificate(TlsError::File { path, .. }) = &error else { panic!("{error:?}") };
         assert_eq!(*path, pki.at(name));
         assert_eq!(error.kind(), ErrorKind::Invalid);
     };
     for name in ["missing.pem", "garbled.pem", "empty.pem", "none"] {
-        refused(Settings { verify: Verify::Bundle(pki.at(name)), ..https.clone() }, name);
+        refused(Settings { verify: Trust::Bundle(pki.at(name)), ..https.clone() }, name);
     }
     for (certificate, key, name) in [
         ("missing.pem", "client.key", "missing.pem"),
@@ -171,8 +173,8 @@ async fn files_that_cannot_be_used_are_named_before_anything_is_sent() {
         ("client.pem", "client.pem", "client.pem"),
         ("ca.pem", "client.key", "client.key"),
     ] {
-        let client_certificate = Some((pki.at(certificate), pki.at(key)));
-        refused(Settings { client_certificate, verify: Verify::Off, ..https.clone() }, name);
+        let client_certificate = Some(Identity { certificate: pki.at(certificate), key: pki.at(key) });
+        refused(Settings { client_certificate, verify: Trust::Anyone, ..https.clone() }, name);
     }
 }
 
@@ -183,7 +185,7 @@ async fn the_wrong_scheme_is_found_out() {
     let tls = behind_tls(&dashboard, &pki.server).await;
     let quick = Settings { patience: Duration::ZERO, ..settings(&dashboard) };
     let address = dashboard.address().replace("http://", "https://");
-    let error = version(Settings { address, verify: Verify::Off, ..quick.clone() }).await.unwrap_err();
+    let error = version(Settings { address, verify: Trust::Anyone, ..quick.clone() }).await.unwrap_err();
     assert!(matches!(error, RayError::Untrusted { .. }), "{error:?}");
     assert!(error.hint().unwrap().contains("http://"));
     let error = version(Settings { address: tls.replace("https://", "http://"), ..quick }).await.unwrap_err();
@@ -213,7 +215,7 @@ async fn tls_goes_through_a_tunnel() {
     let (address, tunnel) = (behind_tls(&dashboard, &pki.server).await, tunnel().await);
     let through = |proxy: String| Settings {
         address: address.clone(),
-        verify: Verify::Bundle(pki.at("ca.pem")),
+        verify: Trust::Bundle(pki.at("ca.pem")),
         proxy: Some(proxy),
         token: Some("T0ken".into()),
         ..settings(&dashboard)

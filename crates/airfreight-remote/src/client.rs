@@ -5,7 +5,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use airfreight_ray::{Client, Cursor, Follow, Job, Lines, RayError, Settings, Stopped, Submission, Verify};
+use airfreight_ray::{Client, Cursor, Follow, Identity, Job, Lines, RayError, Settings, Stopped, Submission, Trust};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use secrecy::SecretString;
@@ -74,11 +74,11 @@ impl RayClient {
             Ok(pairs.into_iter().map(|(name, value)| (name, value.into())).collect())
         };
         let verify = match verify {
-            None => Verify::System,
+            None => Trust::System,
             Some(verify) => match verify.extract::<bool>() {
-                Ok(true) => Verify::System,
-                Ok(false) => Verify::Off,
-                Err(_) => Verify::Bundle(verify.extract()?),
+                Ok(true) => Trust::System,
+                Ok(false) => Trust::Anyone,
+                Err(_) => Trust::Bundle(verify.extract()?),
             },
         };
         let mut settings = Settings::new(address);
@@ -87,7 +87,8 @@ impl RayClient {
         settings.headers = secrets(headers)?;
         settings.cookies = secrets(cookies)?;
         settings.verify = verify;
-        settings.client_certificate = client_cert.map(|cert| (cert.clone(), client_key.unwrap_or(cert)));
+        settings.client_certificate = client_cert
+            .map(|certificate| Identity { key: client_key.unwrap_or_else(|| certificate.clone()), certificate });
         settings.proxy = proxy;
         settings.timeout = seconds(py, "timeout", timeout)?;
         settings.patience = seconds(py, "patience", patience)?;

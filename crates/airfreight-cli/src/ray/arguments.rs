@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use airfreight_ray::{JobStatus, Verify};
+use airfreight_ray::{JobStatus, Trust};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Number, Value};
 
@@ -23,7 +23,7 @@ pub(crate) struct RayArguments {
 
     /// Whether to verify the server's certificate (`true`, `false`), or the file of the authorities to trust
     #[arg(long, global = true, help_heading = CLUSTER, value_name = "BOOL|PATH", default_value = "true", value_parser = verify)]
-    pub(crate) verify: Verify,
+    pub(crate) verify: Trust,
 
     /// More headers for every request, as a JSON object; other users of this host can read arguments, so secrets are
     /// better in `RAY_JOB_HEADERS`
@@ -219,10 +219,10 @@ fn status(text: &str) -> Result<JobStatus, String> {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "what clap wants")]
-fn verify(text: &str) -> Result<Verify, String> {
+fn verify(text: &str) -> Result<Trust, String> {
     Ok(match text.to_lowercase().as_str() {
-        "true" | "1" | "yes" => Verify::System,
-        "false" | "0" | "no" => Verify::Off,
-        _ => Verify::Bundle(text.into()),
+        "true" | "1" | "yes" => Trust::System,
+        "false" | "0" | "no" => Trust::Anyone,
+        _ => Trust::Bundle(text.into()),
     })
 }

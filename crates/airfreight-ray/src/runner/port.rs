@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use airfreight_http::causes;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderValue, Method, Uri};
@@ -19,7 +20,7 @@ use crate::credentials::OUR_USER_AGENT;
 use crate::error::Source;
 use crate::pool::{Lane, Limits, Pool};
 use crate::submission::random_hex;
-use crate::transport::{Body, causes, exchange, host};
+use crate::transport::{Body, exchange, host};
 
 /// A port that can be reached answers at once; what a firewall swallows is not waited for.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
