@@ -16,7 +16,7 @@ use airfreight_testkit::dashboard::{Dashboard, Options};
 use fs_err as fs;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use support::{settings, start};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy_bidirectional};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
@@ -110,6 +110,46 @@ async fn tunnel() -> String {
         }
     });
     address
+}
+
+/// The address of a SOCKS 5 proxy (RFC 1928) that asks for a login (RFC 1929) and knows the name `ray.invalid`.
+async fn socks(dashboard: &Dashboard) -> String {
+    let port = dashboard.port();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let methods = read_block(&mut stream, 1).await;
+                assert!(methods.contains(&2), "no login is offered: {methods:?}");
+                stream.write_all(&[5, 2]).await.unwrap();
+                let login = read_block(&mut stream, 1).await;
+                let password = read_block(&mut stream, 0).await;
+                let known = (login.as_slice(), password.as_slice()) == (b"me", b"pass");
+                stream.write_all(&[1, u8::from(!known)]).await.unwrap();
+                if !known {
+                    return;
+                }
+                let mut request = [0; 4];
+                stream.read_exact(&mut request).await.unwrap();
+                assert_eq!(request, [5, 1, 0, 3], "connect to a name");
+                assert_eq!(read_block(&mut stream, 0).await, b"ray.invalid");
+                stream.read_u16().await.unwrap();
+                let mut inner = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                stream.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await.unwrap();
+                drop(copy_bidirectional(&mut stream, &mut inner).await);
+            });
+        }
+    });
+    address
+}
+
+/// Bytes behind their number, after `skipped` others.
+async fn read_block(stream: &mut TcpStream, skipped: usize) -> Vec<u8> {
+    stream.read_exact(&mut vec![0; skipped]).await.unwrap();
+    let mut block = vec![0; usize::from(stream.read_u8().await.unwrap())];
+    stream.read_exact(&mut block).await.unwrap();
+    block
 }
 
 async fn version(settings: Settings) -> Result<String, RayError> {
@@ -227,6 +267,20 @@ async fn tls_goes_through_a_tunnel() {
     let error = version(through(format!("http://{tunnel}"))).await.unwrap_err();
     assert!(matches!(error, RayError::Denied { status: 407, .. }), "{error:?}");
     assert!(error.hint().unwrap().contains("proxy's URL"));
+}
+
+#[tokio::test]
+async fn names_are_left_to_a_socks_proxy() {
+    let (dashboard, _) = start(Options::default()).await;
+    let proxy = socks(&dashboard).await;
+    let through = |login: &str| Settings {
+        address: "http://ray.invalid:8265".into(),
+        proxy: Some(format!("socks5h://{login}@{proxy}")),
+        patience: Duration::ZERO,
+        ..settings(&dashboard)
+    };
+    assert_eq!(version(through("me:pass")).await.unwrap(), "2.60.0");
+    assert!(version(through("me:wrong")).await.is_err());
 }
 
 #[test]
