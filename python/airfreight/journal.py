@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import logging
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING
 
+from airfreight import references
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airfreight.references import Row
 
 #: One name for all of it, whatever module speaks, so that it can be filtered as a whole.
 log = logging.getLogger("airfreight.xcom")
+
+#: Seconds between two lines about a transfer.
+_PROGRESS_SECONDS = 10.0
 
 
 def stored(row: Row, key: str | None, began: float) -> None:
@@ -45,6 +52,28 @@ def read(row: Row, began: float, element: int | None = None) -> None:
     log.info(
         "read %s of %s: %s, %s, in %.2f ms", what, owner.get("task_id"), row["type"], size, _milliseconds_since(began)
     )
+
+
+def progress(done: str, where: str) -> Callable[[int, int], None]:
+    """Makes what is told now and then how many bytes of how many are done, and says so; short transfers say nothing."""
+    began = said = monotonic()
+
+    def tell(nbytes: int, total: int) -> None:
+        nonlocal said
+        now = monotonic()
+        if now - said < _PROGRESS_SECONDS:
+            return
+        said = now
+        log.info(
+            "%s %s of %s %s so far, %s a second",
+            done,
+            references.size_text(nbytes),
+            references.size_text(total),
+            where,
+            references.size_text(round(nbytes / (now - began))),
+        )
+
+    return tell
 
 
 def _milliseconds_since(began: float) -> float:

@@ -85,18 +85,26 @@ class Process:
         """The store of this host."""
         from airfreight._store import Store
 
-        settings = self.settings
-        store = Store(
-            settings.store_path,
-            capacity_bytes=settings.capacity_bytes,
-            spill_path=settings.spill_path,
-            spill_capacity_bytes=settings.spill_capacity_bytes,
-            pool_bytes=settings.pool_bytes,
-            ttl_seconds=round(settings.ttl_hours * 3600),
-        )
+        store = Store(self.settings.store_path, **self._store_limits)
         if store.notice:
             log.info("%s", store.notice)
         return store
+
+    @property
+    def store_options(self) -> dict[str, Any]:
+        """How the other compiled module opens the store: where it lies, and the same limits."""
+        return {"path": self.store.path, **self._store_limits}
+
+    @property
+    def _store_limits(self) -> dict[str, Any]:
+        settings = self.settings
+        return {
+            "capacity_bytes": settings.capacity_bytes,
+            "spill_path": settings.spill_path,
+            "spill_capacity_bytes": settings.spill_capacity_bytes,
+            "pool_bytes": settings.pool_bytes,
+            "ttl_seconds": round(settings.ttl_hours * 3600),
+        }
 
     @property
     def uses_store(self) -> bool:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import logging
-from time import monotonic, perf_counter
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airfreight import references
+from airfreight import journal, references
 from airfreight.checkpoint import wish
 from airfreight.checkpoint.place import NEWEST, folder, open_again, open_place
 from airfreight.errors import (
@@ -25,7 +25,7 @@ from airfreight.errors import (
 from airfreight.inline import ROW_MEMBER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from airfreight.checkpoint.wish import Plan
     from airfreight.origin import Coordinates, Origin
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 
 #: One name for all that happens to values, so that it can be filtered as a whole.
 log = logging.getLogger("airfreight.xcom")
-
-#: Seconds between two lines about a transfer.
-_PROGRESS_SECONDS = 10.0
 
 #: A row with its preview is far smaller.
 _NEWEST_BYTES_MAX = 1 << 20
@@ -72,7 +69,7 @@ def upload(process: Process, name: str, origin: Origin, plan: Plan) -> dict[str,
     place = open_place(process, plan.where)
     key = f"{folder(process.deployment, origin.where)}/{name}"
     began = perf_counter()
-    copied = place.bucket.put_object(_store_of(process), name, key, _progress("uploaded"))
+    copied = place.bucket.put_object(process.store_options, name, key, journal.progress("uploaded", "to the bucket"))
     log.info(
         "checkpointed %s: %s in %.1f ms, %s/%s",
         origin.where.key,
@@ -188,7 +185,9 @@ def restore(process: Process, row: Row, content: Row) -> None:
     began = perf_counter()
     try:
         bucket = open_again(process, copy).bucket
-        bucket.get_object(_store_of(process), content["id"], copy["key"], copy, _progress("downloaded"))
+        bucket.get_object(
+            process.store_options, content["id"], copy["key"], copy, journal.progress("downloaded", "from the bucket")
+        )
     except ObjectNotFoundError as error:
         raise ObjectLostError(
             f"{value} is not on this host, and its checkpoint is gone ({error.message})", hint
@@ -269,27 +268,3 @@ def _running_task() -> Any:
             return getattr(frame.f_locals.get("ti"), "task", None)
         frame = frame.f_back
     return None
-
-
-def _store_of(process: Process) -> dict[str, Any]:
-    from airfreight.ray.plane import store_of
-
-    return store_of(process)
-
-
-def _progress(done: str) -> Callable[[int, int], None]:
-    """Says now and then how far a transfer has come; short ones say nothing."""
-    began = said = monotonic()
-
-    def progress(nbytes: int, total: int) -> None:
-        nonlocal said
-        now = monotonic()
-        if now - said < _PROGRESS_SECONDS:
-            return
-        said = now
-        speed = references.size_text(round(nbytes / (now - began)))
-        log.info(
-            "%s %s of %s so far, %s a second", done, references.size_text(nbytes), references.size_text(total), speed
-        )
-
-    return progress

@@ -11,14 +11,14 @@ import hashlib
 import logging
 import random
 from dataclasses import replace
-from time import monotonic, perf_counter
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airfreight import journal, references
 from airfreight.errors import AirfreightError, ObjectLostError, ObjectNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from airfreight._remote import RayClient, RayRunner
     from airfreight.process import Process
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 #: One name for all of it, so that it can be filtered as a whole.
 log = logging.getLogger("airfreight.xcom")
-
-#: Seconds between two lines about a transfer.
-_PROGRESS_SECONDS = 10.0
 
 #: A task that runs again waits no longer for the cluster to forget what the one before it made.
 _DROP_SECONDS = 3.0
@@ -169,7 +166,7 @@ def _fetch(process: Process, row: Row) -> str:
         )
     value = {name: ray[name] for name in ("owner", "generation", "key")} | {"nbytes": row["nbytes"]}
     try:
-        there.runner.fetch(value, store_of(process), progress=_progress("fetched", "from Ray"))
+        there.runner.fetch(value, process.store_options, progress=journal.progress("fetched", "from Ray"))
     except (ObjectLostError, ObjectNotFoundError) as error:
         raise ObjectLostError(
             f"{references.value_text(row)} is no longer in the Ray cluster of connection `{there.conn_id}`: it was "
@@ -203,41 +200,6 @@ def _hint(row: Row) -> str:
     return f"{again}; with checkpoint=True a task keeps a copy in a bucket"
 
 
-def _progress(done: str, where: str) -> Callable[[int, int], None]:
-    """Says now and then how far a transfer has come; short ones say nothing."""
-    began = said = monotonic()
-
-    def progress(nbytes: int, total: int) -> None:
-        nonlocal said
-        now = monotonic()
-        if now - said < _PROGRESS_SECONDS:
-            return
-        said = now
-        log.info(
-            "%s %s of %s %s so far, %s a second",
-            done,
-            references.size_text(nbytes),
-            references.size_text(total),
-            where,
-            references.size_text(round(nbytes / (now - began))),
-        )
-
-    return progress
-
-
-def store_of(process: Process) -> dict[str, Any]:
-    """The store, as the other compiled module opens it: with the same limits."""
-    settings = process.settings
-    return {
-        "path": process.store.path,
-        "capacity_bytes": settings.capacity_bytes,
-        "spill_path": settings.spill_path,
-        "spill_capacity_bytes": settings.spill_capacity_bytes,
-        "pool_bytes": settings.pool_bytes,
-        "ttl_seconds": round(settings.ttl_hours * 3600),
-    }
-
-
 # Values there
 
 
@@ -248,7 +210,9 @@ def send(process: Process, value: StoredValue, there: Cluster, owner: str, info:
     :returns: what it is called there.
     """
     began = perf_counter()
-    place = there.runner.send(value.name, store_of(process), owner, dict(info), progress=_progress("sent", "to Ray"))
+    place = there.runner.send(
+        value.name, process.store_options, owner, dict(info), progress=journal.progress("sent", "to Ray")
+    )
     log.info(
         "gave %s, %s, to Ray, connection %s, in %.1f ms",
         value.type,
