@@ -216,7 +216,8 @@ class RayRunner:
         :raises ObjectLostError: the cluster doesn't have it any more.
         :raises StoreFullError: there is no room for it; nothing was sent.
         :raises CorruptError: it comes damaged however often it is asked for.
-        :raises UnavailableError: the cluster doesn't answer, or no way to it carries so much.
+        :raises UnavailableError: the cluster doesn't answer.
+        :raises OutOfReachError: no way to it carries so much.
         """
     def send(
         self,
@@ -235,6 +236,7 @@ class RayRunner:
         :param owner: the DAG run's, which is made where there is none, of ``info``.
         :param url: ``get``: a presigned URL where the object lies in a bucket already.
         :raises ObjectNotFoundError: the store has no such object.
+        :raises OutOfReachError: no way to the cluster carries so much.
         """
     def end(self) -> bool:
         """Ends its job and actor; owners and their values stay. ``False`` when there was none."""

@@ -53,6 +53,10 @@ class UnavailableError(AirfreightError, ConnectionError):
     __str__ = AirfreightError.__str__
 
 
+class OutOfReachError(UnavailableError):
+    """A value is too large for every way to a cluster that can be reached: open another one."""
+
+
 class DeniedError(AirfreightError, PermissionError):
     """Credentials or permissions: a retry cannot succeed."""
 

@@ -52,6 +52,11 @@ pub(crate) fn new(py: Python<'_>, kind: ErrorKind, message: &str, hint: Option<&
         ErrorKind::Conflict => "ConflictError",
         _ => "InternalError",
     };
+    of_class(py, class, message, hint)
+}
+
+/// An exception of a class of `airfreight.errors`.
+pub(crate) fn of_class(py: Python<'_>, class: &str, message: &str, hint: Option<&str>) -> PyErr {
     let class = py
         .import("airfreight.errors")
         .and_then(|errors| errors.getattr(class)?.cast_into::<PyType>().map_err(PyErr::from));

@@ -158,6 +158,9 @@ fn from_transfer(py: Python<'_>, error: &TransferError<StoreError>) -> PyErr {
     match error {
         TransferError::Cluster(error) => from_ray(py, error),
         TransferError::Near(error) => from_store(py, error),
+        TransferError::OutOfReach { .. } => {
+            error::of_class(py, "OutOfReachError", &chain(error), error.hint(StoreError::hint).as_deref())
+        }
         other => {
             let kind = other.kind(StoreError::kind);
             error::new(py, kind, &chain(other), other.hint(StoreError::hint).as_deref())

@@ -15,7 +15,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airfreight import journal, references
-from airfreight.errors import AirfreightError, ObjectLostError, ObjectNotFoundError
+from airfreight.errors import AirfreightError, ObjectLostError, ObjectNotFoundError, OutOfReachError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -165,17 +165,27 @@ def _fetch(process: Process, row: Row) -> str:
             _hint(row),
         )
     value = {name: ray[name] for name in ("owner", "generation", "key")} | {"nbytes": row["nbytes"]}
+    by = ""
     try:
-        there.runner.fetch(value, process.store_options, progress=journal.progress("fetched", "from Ray"))
+        by = _fetch_by(process, there, value, row)
     except (ObjectLostError, ObjectNotFoundError) as error:
         raise ObjectLostError(
             f"{references.value_text(row)} is no longer in the Ray cluster of connection `{there.conn_id}`: it was "
             f"freed when its run was over or its task ran again, or what owned it there has died ({error.message})",
             _hint(row),
         ) from error
-    transport = getattr(there.runner, "transport", None)
-    by = {"port": " through the runner's own port", "mailbox": " through the dashboard"}.get(str(transport), "")
-    return f"from Ray, connection {there.conn_id},{by}" if by else f"from Ray, connection {there.conn_id}"
+    return f"from Ray, connection {there.conn_id}, through {by}"
+
+
+def _fetch_by(process: Process, there: Cluster, value: dict[str, Any], row: Row) -> str:
+    """Bring a value to this host by the first way that carries it, and say which."""
+    try:
+        there.runner.fetch(value, process.store_options, progress=journal.progress("fetched", "from Ray"))
+    except OutOfReachError as error:
+        from airfreight.ray import detour
+
+        return detour.fetch(process, there.runner, value, row, error)
+    return "the runner's own port" if there.runner.transport == "port" else "the dashboard"
 
 
 def _cluster_of(process: Process, row: Row, seconds: float | None = None) -> Cluster:
@@ -210,9 +220,13 @@ def send(process: Process, value: StoredValue, there: Cluster, owner: str, info:
     :returns: what it is called there.
     """
     began = perf_counter()
-    place = there.runner.send(
-        value.name, process.store_options, owner, dict(info), progress=journal.progress("sent", "to Ray")
-    )
+    progress = journal.progress("sent", "to Ray")
+    try:
+        place = there.runner.send(value.name, process.store_options, owner, dict(info), progress=progress)
+    except OutOfReachError as error:
+        from airfreight.ray import detour
+
+        place = detour.send(process, there.runner, value.row, owner, dict(info), error)
     log.info(
         "gave %s, %s, to Ray, connection %s, in %.1f ms",
         value.type,
