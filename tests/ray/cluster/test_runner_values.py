@@ -252,15 +252,14 @@ def test_a_runner_ends_when_it_is_told_to_and_when_nobody_needs_it() -> None:
         run = Run(home)
         value = run.result(numbers, 10_000)
         assert home.request("POST", "/v1/end") == {"ended": True}
-        assert ray.wait_for_job(home.id)["status"] == "SUCCEEDED"
+        assert ray.wait_for_job(home.job)["status"] == "SUCCEEDED"
         assert not (ray.logs / "airfreight" / f"{home.id}.json").exists()
-        ray.request("DELETE", f"/api/jobs/{home.id}")
         # Long enough for the first request to come.
         home.idle_seconds = 8
         home.start()
         # What it had is there still.
         assert run.result(total, value) == 49_995_000
-        assert ray.wait_for_job(home.id)["status"] == "SUCCEEDED"
+        assert ray.wait_for_job(home.job)["status"] == "SUCCEEDED"
         home.close()
 
 
