@@ -190,8 +190,10 @@ def test_a_url_takes_and_gives_a_value(run: Run) -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/bucket/value?signature=secret"
     value = run.result(numbers, 600_000)
-    exported(run, value, {"kind": "url", "url": url, "headers": {}})
+    export = exported(run, value, {"kind": "url", "url": url, "headers": {}})
     data = taken["/bucket/value?signature=secret"]
+    assert export["nbytes"] == len(data)
+    assert export["crc32"] == [zlib.crc32(data[start : start + CHUNK]) for start in range(0, len(data), CHUNK)]
     assert data == file_of(run, value)
     checksums = [zlib.crc32(data[start : start + CHUNK]) for start in range(0, len(data), CHUNK)]
     there = finish(run, "object-5", len(data), {"kind": "url", "url": url, "chunk": CHUNK, "crc32": checksums})
