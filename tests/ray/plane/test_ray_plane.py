@@ -86,7 +86,8 @@ def test_values_go_from_one_cluster_to_another(airflow: AirflowHome) -> None:
     run = airflow.run("plane_over_clusters")
 
     assert airflow.xcom("plane_over_clusters", run, "total") == 7 * ITEMS[2]
-    one, other = (airflow.xcom("plane_over_clusters", run, name)["ray"] for name in ("one", "other"))
+    one = airflow.xcom("plane_over_clusters", run, "one", "large")["ray"]
+    other = airflow.xcom("plane_over_clusters", run, "other")["ray"]
     assert (one["conn"], other["conn"]) == ("ray_test", "ray_other")
     assert one["session"] != other["session"]
 
