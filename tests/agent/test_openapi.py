@@ -81,6 +81,9 @@ def test_the_agent_and_its_description_agree(served: Served, tmp_path: Path) -> 
             f"--header=Authorization: Bearer {served.token}",
             "--phases=examples,coverage,fuzzing",
             "--max-examples=30",
+            # A condition or a range that is well-formed may still not be met, and headers are never refused for their
+            # form: HTTP says to ignore them.
+            "--exclude-checks=positive_data_acceptance,negative_data_rejection",
             "--no-color",
         ],
         capture_output=True,

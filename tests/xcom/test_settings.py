@@ -98,7 +98,11 @@ def test_airflow_knows_the_section() -> None:
     options = get_provider_info()["config"]["airfreight"]["options"]
     assert set(options) == set(BY_NAME)
     assert conf.get("airfreight", "inline_bytes_max") == BY_NAME["inline_bytes_max"].default
-    assert {name for name, option in options.items() if option.get("sensitive")} == {"secret_key", "api_token"}
+    assert {name for name, option in options.items() if option.get("sensitive")} == {
+        "agent_token",
+        "api_token",
+        "secret_key",
+    }
 
 
 def test_the_provider_information_is_what_airflow_accepts() -> None:
