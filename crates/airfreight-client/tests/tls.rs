@@ -51,7 +51,7 @@ impl Scene {
             Store::open(&options).unwrap()
         };
         let (there, here) = (store("there"), store("here"));
-        let name = there.create().unwrap().seal(&[&[7; 5 << 20]], "{}").unwrap();
+        let name = there.create().unwrap().seal(&[&vec![7; 5 << 20]], "{}").unwrap();
         let at = |file: &str| folder.path().join(file);
         let tls = ServerTls {
             certificate: at("agent.pem"),
