@@ -28,7 +28,7 @@ ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
 
-SHIPPED        := airflow bucket cli core py ray remote store
+SHIPPED        := agent airflow bucket cli client core http py ray remote store
 RUST_SOURCES   := $(shell find $(SHIPPED:%=crates/airfreight-%/src) -name '*.rs') \
                   $(SHIPPED:%=crates/airfreight-%/Cargo.toml) Cargo.toml Cargo.lock
 COMPAT_SOURCES := $(shell find compat -type f -not -path '*/__pycache__/*')
@@ -44,6 +44,8 @@ help: ## these lines
 setup: $(STAMPS)/venv ## .venv with Airflow and every tool, as locked in requirements/
 
 ray: .venvs/ray/.installed ## .venvs/ray: the Ray that tests and demo talk to, which airfreight itself never needs
+
+api: .venvs/api/.installed ## .venvs/api: what holds docs/openapi.yaml against a running agent
 
 s3: .venvs/s3/.installed ## .venvs/s3: a real S3 server that the tests start
 
@@ -116,10 +118,12 @@ lock: $(STAMPS)/venv ## resolve requirements/*.txt anew from pyproject.toml; UPG
 	  --universal --generate-hashes --python-version 3.11 --output-file requirements/ray.txt
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet $(if $(UPGRADE),--upgrade) \
 	  --group s3 --universal --generate-hashes --python-version 3.11 --output-file requirements/s3.txt
+	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet $(if $(UPGRADE),--upgrade) \
+	  --group api --universal --generate-hashes --python-version 3.11 --output-file requirements/api.txt
 
 ## Slow
 
-test-slow: build ray s3 ## values and warm functions on a real cluster: kills, cuts, takeovers, many runs
+test-slow: build ray api s3 ## values and warm functions on a real cluster, agents on three hosts: kills, cuts, takeovers
 	@$(STEP) "fault server" cargo build --locked --package airfreight-testkit --bin dashboard
 	@$(BIN)/pytest -m slow $(PYTEST)
 
@@ -200,6 +204,11 @@ $(STAMPS)/installed: dist/.built dist/.compat-built
 	@$(STEP) "S3 server" $(BIN)/uv pip install --python $(@D)/bin/python --require-hashes --compile-bytecode --requirement requirements/s3.txt
 	@touch $@
 
+.venvs/api/.installed: requirements/api.txt $(STAMPS)/python
+	@$(STEP) "the virtual environment for the agent's interface" $(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(@D)
+	@$(STEP) "schemathesis" $(BIN)/uv pip install --python $(@D)/bin/python --require-hashes --compile-bytecode --requirement requirements/api.txt
+	@touch $@
+
 # Tools that run for seconds need not be optimised for minutes.
 QUICKLY := env CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=1
 
@@ -209,5 +218,5 @@ $(TOOLS)/cargo-deny:
 $(TOOLS)/cargo-fuzz:
 	@$(STEP) "cargo-fuzz" $(QUICKLY) cargo install --quiet --locked --root target/tools cargo-fuzz@$(CARGO_FUZZ_VERSION)
 
-.PHONY: help setup ray s3 build test demo lint format clean distclean test-rust test-python layers deny wheel docs lock \
+.PHONY: help setup ray api s3 build test demo lint format clean distclean test-rust test-python layers deny wheel docs lock \
         test-slow test-crash soak soak-ray proof fuzz bench bench-ray test-extra test-pandas2 test-matrix

@@ -296,6 +296,54 @@ class Watch:
 CallWatch = Watch
 
 @final
+class Agent:
+    """
+    The agent of another host.
+
+    Making one asks nothing of it. It may be used after ``fork()``; each process has connections of its own. Agents are
+    reached directly, never through a proxy.
+
+    :param url: ``http://host:port`` or ``https://host:port``.
+    :param token: what it wants to see of those who read.
+    :param authorities: a PEM file of the authorities that sign agents' certificates; by default the system's.
+    :param certificate: our own, for agents that want to see one; a PEM file, as is ``key``.
+    :param patience: how many seconds it may be silent in the middle of a transfer.
+    :param doubt: how many seconds it may be silent that was never heard of.
+    :raises InvalidError: the URL, the token or a certificate can't be used.
+    """
+
+    def __new__(
+        cls,
+        url: str,
+        *,
+        token: str | None = None,
+        authorities: str | None = None,
+        certificate: str | None = None,
+        key: str | None = None,
+        patience: float = 30.0,
+        doubt: float = 5.0,
+    ) -> Self: ...
+    @property
+    def url(self) -> str:
+        """Where it is."""
+    def fetch(
+        self,
+        store: Mapping[str, Any],
+        name: str,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> int | None:
+        """
+        Brings an object into this host's store, unless it is there; of many who ask at once, one brings it.
+
+        :param store: how the store was opened: the arguments of :class:`airfreight._store.Store`, by name.
+        :param progress: called about once a second with the bytes that have arrived, and all of them.
+        :returns: the bytes that were moved; ``None`` when it was here, or another has brought it meanwhile.
+        :raises ObjectNotFoundError: that host doesn't have it.
+        :raises UnavailableError: nothing answers.
+        :raises CorruptError: it comes damaged however often it is asked for; nothing of it is kept.
+        """
+
+@final
 class Bucket:
     """
     A bucket of S3, Google Cloud Storage or Azure, or a directory, with copies of objects of the store.

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 #: One name for all of it, whatever module speaks, so that it can be filtered as a whole.
 log = logging.getLogger("airfreight.xcom")
 
-#: Seconds between two lines about a transfer.
+#: Seconds until the first line about a transfer, and between two of them.
+_FIRST_PROGRESS_SECONDS = 1.0
 _PROGRESS_SECONDS = 10.0
 
 
@@ -56,7 +57,8 @@ def read(row: Row, began: float, element: int | None = None) -> None:
 
 def progress(done: str, where: str) -> Callable[[int, int], None]:
     """Makes what is told now and then how many bytes of how many are done, and says so; short transfers say nothing."""
-    began = said = monotonic()
+    began = monotonic()
+    said = began + _FIRST_PROGRESS_SECONDS - _PROGRESS_SECONDS
 
     def tell(nbytes: int, total: int) -> None:
         nonlocal said

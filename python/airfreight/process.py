@@ -18,6 +18,7 @@ from airfreight.settings import Settings, load_settings
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from airfreight._remote import Agent
     from airfreight._store import Store
     from airfreight.ray.plane import Cluster
     from airfreight.references import Row
@@ -49,6 +50,8 @@ class Process:
         self.pushes: list[Push] = []
         #: The buckets of checkpoints, by what the settings or tasks call them.
         self.buckets: dict[str, Any] = {}
+        #: The agents of other hosts, by their URLs.
+        self.agents: dict[str, Agent] = {}
         self._written: dict[str | None, list[str]] = {}
         #: The Ray clusters that values were fetched from, by connection and dashboard.
         self.clusters: dict[tuple[str, str | None], Cluster] = {}
@@ -79,6 +82,13 @@ class Process:
         from airfreight._store import key_fingerprint
 
         return key_fingerprint(self.keys[0])
+
+    @cached_property
+    def agent_url(self) -> str | None:
+        """Where other hosts find this one's agent, if it has one."""
+        from airfreight import neighbours
+
+        return neighbours.own_url(self.settings)
 
     @cached_property
     def store(self) -> Store:
@@ -121,8 +131,8 @@ class Process:
             return
         raise InvalidError(
             "under the KubernetesExecutor this task's store ends with its pod: no other task could read the value",
-            "mount a hostPath volume at [airfreight] store_path into every pod of a node and set shared_store = True; "
-            "or keep copies in a bucket with checkpoint=True; a later release has an agent for every node as well",
+            "mount a hostPath volume at [airfreight] store_path into every pod of a node and set shared_store = True, "
+            "with an agent on every node for tasks on the others; or keep copies in a bucket with checkpoint=True",
         )
 
     def begin(self, task_instance: Any) -> None:

@@ -13,6 +13,8 @@ Of version 2, which knows of Ray:
 - ``ray``: what a value in a Ray cluster is called there: connection, session, owner, generation and key.
 - ``tree`` and ``rows``: a container with such values in it, see :mod:`airfreight.trees`.
 
+``agent`` is where tasks on other hosts can ask for the objects, if there is such a place.
+
 There is no path in it, nor anything else that a reader would follow unchecked.
 """
 
@@ -179,7 +181,8 @@ def lost(row: Row, store_id: str, ttl_hours: float) -> ObjectLostError:
     if host != host_name():
         return ObjectLostError(
             f"{what} is in the shared memory of host {host}; this task runs on host {host_name()}",
-            f"run both tasks on one host, for example by queue; if that host is gone, {hint}",
+            f"run both tasks on one host, for example by queue, or an agent on each host ([airfreight] agent_url); "
+            f"if that host is gone, {hint}",
         )
     if boot != boot_id():
         return ObjectLostError(

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import base64
 import copyreg
+import logging
 import sys
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from airfreight import brevity, caller, checkpoint, composite, journal, references, trees
+from airfreight import brevity, caller, checkpoint, composite, journal, neighbours, references, trees
 from airfreight.caller import Purpose
-from airfreight.errors import AirfreightError, CorruptError, DeniedError, ObjectLostError, ObjectNotFoundError
+from airfreight.errors import (
+    AirfreightError,
+    CorruptError,
+    DeniedError,
+    ObjectLostError,
+    ObjectNotFoundError,
+    StoreFullError,
+)
 from airfreight.expanding import StoredSequence
 from airfreight.inline import ROW_MEMBER, is_inline
 from airfreight.process import Process, Push, here
@@ -24,6 +32,9 @@ if TYPE_CHECKING:
     from airfreight.references import Row
 
 RETURN_KEY = "return_value"
+
+#: One name for all that happens to values, so that it can be filtered as a whole.
+log = logging.getLogger("airfreight.xcom")
 
 
 def write(value: Any, origin: Origin) -> Any:
@@ -71,7 +82,7 @@ def read(row: Row) -> Any:
     if purpose is Purpose.EXPAND and "elements" in row:
         if "tree" in row:
             return trees.expand(row, load)
-        if "bucket" not in row:
+        if "bucket" not in row and not neighbours.serve(process, row):
             _require_local(process, row)
         return StoredSequence(row["elements"], lambda index: _get_element(process, row, index))
     value = trees.read(row, load) if "tree" in row else load(row)
@@ -251,13 +262,14 @@ def head(type_name: str, nbytes: int, preview: dict[str, Any]) -> Row:
 
 def place(process: Process, origin: Origin) -> Row:
     """Where the objects of a reference are, and whose they are."""
-    return {
+    where: Row = {
         "store": process.store.store_id,
         "host": references.host_name(),
         "boot": references.boot_id(),
         "created": references.now_text(),
         "owner": origin.owner(),
     }
+    return where | {"agent": process.agent_url} if process.agent_url else where
 
 
 def _load(process: Process, row: Row) -> Any:
@@ -268,21 +280,38 @@ def _load(process: Process, row: Row) -> Any:
 
 
 def _get_or_restore(process: Process, row: Row, get: Callable[[Process, str], Any], name: str) -> Any:
-    """What ``get`` reads of an object: from the store of this host, else once its checkpoint has been brought there."""
+    """What ``get`` reads of an object: from the store of this host, else once it has been brought there."""
     copy = checkpoint.copy_of(row, name)
-    if copy is None:
+    is_elsewhere = neighbours.serve(process, row)
+    is_only_here = copy is None and not is_elsewhere
+    if is_only_here:
         _require_local(process, row)
     try:
         return get(process, name)
     except ObjectNotFoundError as error:
-        if copy is None:
+        if is_only_here:
             raise _lost(process, row) from error
     except CorruptError:
-        if copy is None:
+        if is_only_here:
             raise
         process.store.delete(name)
-    checkpoint.restore(process, row, copy)
+    if not is_elsewhere or not _fetch(process, row, name, or_else=copy is not None):
+        checkpoint.restore(process, row, copy or row)
     return get(process, name)
+
+
+def _fetch(process: Process, row: Row, name: str, *, or_else: bool) -> bool:
+    """Bring an object from its host; ``False`` where that fails and there is another copy."""
+    try:
+        neighbours.fetch(process, row, name)
+    except StoreFullError:
+        raise
+    except AirfreightError as error:
+        if not or_else:
+            raise
+        log.warning("%s", error.message)
+        return False
+    return True
 
 
 def _get(process: Process, name: str) -> Any:

@@ -162,6 +162,23 @@ def _url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _agent_url(text: str) -> str:
+    text = text.strip()
+    scheme, found, rest = text.partition("://")
+    if not found or scheme not in ("http", "https") or not rest or "@" in rest or "?" in rest or "#" in rest:
+        raise _RefusedError
+    if set(re.sub(r"\{\w+\}", "", rest)) & set("{} "):
+        raise _RefusedError
+    return text.rstrip("/")
+
+
+def _token(text: str) -> str:
+    token = text.strip()
+    if len(token) < _KEY_CHARACTERS_MIN or not token.isascii() or not token.isprintable() or " " in token:
+        raise _RefusedError
+    return token
+
+
 def _keys(text: str) -> tuple[bytes, ...]:
     text = text.strip()
     if text.startswith("["):
@@ -317,6 +334,59 @@ SETTINGS: tuple[Setting, ...] = (
         type="boolean",
     ),
     Setting(
+        "agent_url",
+        _agent_url,
+        "an http:// or https:// URL; {host} in it is this host's name, {NAME} an environment variable",
+        "Where tasks on other hosts find this host's `airfreight agent`. References to values that are made here carry "
+        "it, and so values can be read on every host. Under Kubernetes a variable holds the node's address. Those of "
+        "IPv6 get their brackets.",
+        "http://{host}:8733",
+        default_text="none: large values are read on the host where they were made",
+    ),
+    Setting(
+        "agent_token",
+        _token,
+        f"a token of at least {_KEY_CHARACTERS_MIN} characters",
+        "The token by which tasks read from agents, and which this host's agent wants to see. Agents that are reached "
+        "from other hosts need one.",
+        "a-long-random-text",
+        default_text="none",
+        sensitive=True,
+    ),
+    Setting(
+        "agent_token_file",
+        _absolute_path,
+        _AN_ABSOLUTE_PATH,
+        "A file with that token, in place of agent_token. Agents accept each of its lines, and read it again when it "
+        "changes; tasks send the first: to rotate, put the new token in front and remove the old one later.",
+        "/etc/airfreight/token",
+        default_text="none",
+    ),
+    Setting(
+        "agent_ca_file",
+        _absolute_path,
+        _AN_ABSOLUTE_PATH,
+        "The certificates of the authorities, in PEM, that have signed those of agents with https:// URLs.",
+        "/etc/airfreight/ca.pem",
+        default_text="the system's authorities",
+    ),
+    Setting(
+        "agent_certificate_file",
+        _absolute_path,
+        _AN_ABSOLUTE_PATH,
+        "The certificate, in PEM, that tasks show to agents with --tls-client-ca.",
+        "/etc/airfreight/worker.pem",
+        default_text="none",
+    ),
+    Setting(
+        "agent_key_file",
+        _absolute_path,
+        _AN_ABSOLUTE_PATH,
+        "The key of agent_certificate_file, in PEM.",
+        "/etc/airfreight/worker.key",
+        default_text="none",
+    ),
+    Setting(
         "checkpoint",
         _bucket,
         "a URL (s3://, gs://, az://, abfss:// or file://), the id of a connection, or connection id@URL",
@@ -421,6 +491,12 @@ class Settings:
     mapping: str
     secret_key: tuple[bytes, ...] | None
     shared_store: bool
+    agent_url: str | None
+    agent_token: str | None
+    agent_token_file: str | None
+    agent_ca_file: str | None
+    agent_certificate_file: str | None
+    agent_key_file: str | None
     checkpoint: str | None
     checkpoint_all: bool
     deployment: str | None

@@ -31,6 +31,12 @@ BAD = {
     "mapping": ["shared"],
     "secret_key": ["short", "long enough to be one,short", "[1]", '["not closed"'],
     "shared_store": [" "],
+    "agent_url": ["host:8733", "ftp://host", "http://me:word@host", "http://{host", "http://{a b}", "http://host?x"],
+    "agent_token": ["too-short", "two words in a token", "not-ascii-\u00e4\u00f6\u00fc-at-all"],
+    "agent_token_file": ["token"],
+    "agent_ca_file": ["~/ca.pem"],
+    "agent_certificate_file": ["worker.pem"],
+    "agent_key_file": ["worker.key"],
     "checkpoint": ["http://host/x", "s3://", "two words", "my aws@s3://bucket", "s3://me:word@bucket"],
     "checkpoint_all": ["some"],
     "deployment": ["x" * 101, "two\nlines"],
@@ -92,7 +98,11 @@ def test_airflow_knows_the_section() -> None:
     options = get_provider_info()["config"]["airfreight"]["options"]
     assert set(options) == set(BY_NAME)
     assert conf.get("airfreight", "inline_bytes_max") == BY_NAME["inline_bytes_max"].default
-    assert {name for name, option in options.items() if option.get("sensitive")} == {"secret_key", "api_token"}
+    assert {name for name, option in options.items() if option.get("sensitive")} == {
+        "agent_token",
+        "api_token",
+        "secret_key",
+    }
 
 
 def test_the_provider_information_is_what_airflow_accepts() -> None:

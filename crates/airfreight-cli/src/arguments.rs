@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::agent::AgentOptions;
 use crate::checkpoint::CheckpointArguments;
 use crate::ray::RayArguments;
 use crate::settings::HOURS_MAX;
 
-/// Looks after the values that Airflow tasks keep on this host, checks the whole set-up, and runs jobs on Ray.
+/// Looks after the values that Airflow tasks keep on this host, serves them to other hosts, checks the whole set-up, and runs jobs on Ray.
 #[derive(Debug, Parser)]
 #[command(
     name = "airfreight",
@@ -36,6 +37,8 @@ const LAST: usize = 100;
 pub(crate) enum Command {
     /// Objects of this host: list, show, count, remove, collect
     Store(StoreArguments),
+    /// Serve this host's objects to tasks on other hosts, until SIGTERM
+    Agent(AgentOptions),
     /// Jobs of a Ray cluster: submit, look at, follow, stop; needs no Ray
     Ray(RayArguments),
     /// Copies of values in a bucket: list, bring here, remove
@@ -50,6 +53,7 @@ impl Command {
         match self {
             Self::Store(arguments) => arguments.store.as_deref(),
             Self::Checkpoint(arguments) => arguments.store.as_deref(),
+            Self::Agent(options) => options.store.as_deref(),
             Self::Doctor(options) => options.store.as_deref(),
             Self::Ray(_) => None,
         }

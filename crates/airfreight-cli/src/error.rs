@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use airfreight_agent::AgentError;
 use airfreight_airflow::AirflowError;
 use airfreight_bucket::BucketError;
 use airfreight_ray::{RayError, Sent};
@@ -13,6 +14,10 @@ use airfreight_store::StoreError;
 pub(crate) enum CliError {
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    #[error("cannot start threads")]
+    Threads(#[source] io::Error),
     #[error("cannot ask Airflow what is still needed")]
     Airflow(#[from] AirflowError),
     #[error("{origin} = `{text}` is not {expected}")]
@@ -72,6 +77,7 @@ impl CliError {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::Store(error) => error.hint(),
+            Self::Agent(error) => error.hint(),
             Self::Checkpoint(error) => error.hint(),
             Self::NoBucket => Some("give --bucket s3://bucket/prefix, or set `checkpoint` in [airfreight]".into()),
             Self::NoSuchCheckpoint { .. } => Some("`airfreight checkpoint ls` lists what there is".into()),

@@ -1,8 +1,10 @@
-//! The `airfreight` command: look after the store of this host, check the whole set-up, run jobs on Ray.
+//! The `airfreight` command: look after the store of this host, serve it to others, check the whole set-up, run jobs on
+//! Ray.
 //!
 //! Exit codes: 0 done, 1 not done or `doctor` found a failure, 2 the command line makes no sense; `ray submit` ends with
 //! the job's own code, or 125 where that isn't known.
 
+mod agent;
 mod arguments;
 mod checkpoint;
 mod doctor;
@@ -46,6 +48,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, CliError> {
     let code = match &arguments.command {
         Command::Store(arguments) => store::run(&arguments.command, &settings()?, &mut output),
         Command::Doctor(options) => doctor::run(options, &settings()?, &mut output),
+        Command::Agent(options) => agent::run(options, &settings()?),
         Command::Ray(arguments) => ray::run(arguments, &mut output),
         Command::Checkpoint(arguments) => checkpoint::run(arguments, &settings()?, &mut output),
     }?;

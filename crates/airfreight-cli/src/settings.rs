@@ -12,6 +12,7 @@ use airfreight_core::key_fingerprint;
 use airfreight_store::{DEFAULT_TTL, Options, Store};
 use bytesize::ByteSize;
 use configparser::ini::Ini;
+use secrecy::SecretString;
 
 use crate::error::CliError;
 
@@ -141,6 +142,16 @@ impl Settings {
         }
     }
 
+    /// The file with the token by which tasks read from agents, and so this agent's.
+    pub(crate) fn agent_token_file(&self) -> Result<Option<PathBuf>, CliError> {
+        self.path("agent_token_file")
+    }
+
+    /// That token itself, and where it was found.
+    pub(crate) fn agent_token(&self) -> Option<(String, SecretString)> {
+        self.text("agent_token").map(|(text, origin)| (origin, text.into()))
+    }
+
     /// How the tasks of this user open their store, except that it is never made here.
     pub(crate) fn store_options(&self) -> Result<Options, CliError> {
         Ok(Options {
@@ -195,7 +206,7 @@ impl Settings {
 #[derive(serde::Deserialize)]
 struct Access {
     url: String,
-    options: std::collections::BTreeMap<String, secrecy::SecretString>,
+    options: std::collections::BTreeMap<String, SecretString>,
     environment: bool,
     verify: serde_json::Value,
     proxy: Option<String>,

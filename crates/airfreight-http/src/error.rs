@@ -35,7 +35,8 @@ pub enum TlsError {
 }
 
 impl TlsError {
-    pub(crate) fn file(role: &'static str, path: &Path, reason: impl Into<String>) -> Self {
+    /// A file that can't be used, and why.
+    pub fn file(role: &'static str, path: &Path, reason: impl Into<String>) -> Self {
         Self::File { role, path: path.to_owned(), reason: reason.into() }
     }
 }

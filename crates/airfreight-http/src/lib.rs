@@ -8,4 +8,4 @@ mod tls;
 
 pub use connect::{Connector, Route, Stream};
 pub use error::{TlsError, causes};
-pub use tls::{Identity, Trust, config, is_tls};
+pub use tls::{Identity, Trust, authorities, certificates, config, is_tls, private_key};

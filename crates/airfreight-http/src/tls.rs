@@ -71,8 +71,7 @@ pub fn config(trust: &Trust, identity: Option<&Identity>) -> Result<ClientConfig
         None => builder.with_no_client_auth(),
         Some(Identity { certificate, key }) => {
             let chain = certificates("client certificate", certificate)?;
-            let secret = PrivateKeyDer::from_pem_slice(&read("client key", key)?)
-                .map_err(|_| TlsError::file("client key", key, "there is no private key in it"))?;
+            let secret = private_key("client key", key)?;
             builder.with_client_auth_cert(chain, secret).map_err(|source| {
                 TlsError::file("client key", key, format!("it doesn't fit the certificate: {source}"))
             })?
@@ -89,7 +88,10 @@ pub fn is_tls(error: &(dyn Error + 'static)) -> bool {
 }
 
 /// The authorities of a bundle, or of all files in a directory of certificates.
-fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+///
+/// # Errors
+/// [`TlsError::File`] for what can't be read or holds none.
+pub fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     if !path.is_dir() {
         return certificates(BUNDLE, path);
     }
@@ -104,11 +106,24 @@ fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     if found.is_empty() { Err(TlsError::file(BUNDLE, path, "there is no certificate in it")) } else { Ok(found) }
 }
 
-fn certificates(role: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+/// The certificates in a PEM file.
+///
+/// # Errors
+/// [`TlsError::File`] for what can't be read or holds none.
+pub fn certificates(role: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let found: Vec<_> = CertificateDer::pem_slice_iter(&read(role, path)?)
         .collect::<Result<_, _>>()
         .map_err(|source| TlsError::file(role, path, format!("it isn't PEM: {source}")))?;
     if found.is_empty() { Err(TlsError::file(role, path, "there is no certificate in it")) } else { Ok(found) }
+}
+
+/// The private key in a PEM file.
+///
+/// # Errors
+/// [`TlsError::File`] for what can't be read or holds none.
+pub fn private_key(role: &'static str, path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(&read(role, path)?)
+        .map_err(|_| TlsError::file(role, path, "there is no private key in it"))
 }
 
 fn read(role: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {

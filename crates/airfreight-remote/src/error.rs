@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io;
 
 use airfreight_bucket::BucketError;
+use airfreight_client::ClientError;
 use airfreight_core::{ErrorKind, chain};
 use airfreight_ray::RayError;
 use airfreight_store::StoreError;
@@ -26,6 +27,11 @@ pub(crate) fn from_ray(py: Python<'_>, error: &RayError) -> PyErr {
 
 /// The Python exception for an error of a bucket.
 pub(crate) fn from_bucket(py: Python<'_>, error: &BucketError) -> PyErr {
+    new(py, error.kind(), &chain(error), error.hint().as_deref())
+}
+
+/// The Python exception for an error between this host and another's agent.
+pub(crate) fn from_client(py: Python<'_>, error: &ClientError) -> PyErr {
     new(py, error.kind(), &chain(error), error.hint().as_deref())
 }
 

@@ -6,6 +6,7 @@
 //! comes back for signals (`wait`). And no thread of ours ever enters Python: an asyncio loop is woken through a socket
 //! (`bridge`), so an interpreter that is going away has nothing to fear from us.
 
+mod agent;
 mod bridge;
 mod bucket;
 mod client;
@@ -25,6 +26,8 @@ use pyo3::prelude::*;
 mod _remote {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use crate::agent::Agent;
     #[pymodule_export]
     use crate::bucket::Bucket;
     #[pymodule_export]

@@ -20,6 +20,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod arrival;
 mod copy;
 mod crash;
 mod error;
@@ -40,13 +41,14 @@ mod temp;
 mod tier;
 mod write;
 
+pub use arrival::Turn;
 pub use crash::CRASH_POINTS;
 pub use error::StoreError;
 pub use file::ObjectFile;
 pub use location::{Location, SHARED_MEMORY_BYTES_MIN, default_spill_path, huge_pages, huge_pages_on_request};
 pub use read::{Description, Object};
 pub use receive::{Payload, Receiver};
-pub use store::{CAPACITY_BYTES_MIN, DEFAULT_TTL, Options, Stat, Store};
+pub use store::{CAPACITY_BYTES_MIN, DEFAULT_TTL, Options, Stamp, Stat, Store, Usage};
 pub use sweep::Collected;
 pub use sys::Access;
 pub use tier::TierKind;

@@ -9,6 +9,7 @@ use airfreight_core::ObjectName;
 use rustix::fs::{self, AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
+use crate::arrival::Turn;
 use crate::error::{Result, StoreError};
 use crate::file::ObjectFile;
 use crate::ledger::{Counter, Ledger};
@@ -18,13 +19,15 @@ use crate::receive::Receiver;
 use crate::spill::open_folder;
 use crate::sweep::Collected;
 use crate::sys::Access;
-use crate::tier::{OURS, Tier, TierKind, entries, open_root, private_subdir, random};
+use crate::tier::{OURS, Tier, TierKind, entries, now_ns, open_root, private_subdir, random};
 use crate::write::Writer;
 
 /// How long an object lives after its last use, unless set otherwise.
 pub const DEFAULT_TTL: Duration = Duration::from_hours(7 * 24);
 /// A store smaller than this can't hold anything worth storing.
 pub const CAPACITY_BYTES_MIN: u64 = 1 << 20;
+/// Coarser than any file system's clock.
+const CLOCK_GRAIN_NS: i64 = 50_000_000;
 
 /// How a store is opened. Everything has a default.
 #[derive(Debug, Clone, Default)]
@@ -99,6 +102,38 @@ pub struct Stat {
     pub unfinished: u64,
     /// The mount's `huge=` option.
     pub huge_pages: Option<String>,
+}
+
+/// What a store takes, as its ledger knows: exact but for what processes had begun when they were killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes that objects, unfinished files and warm segments take.
+    pub used_bytes: u64,
+    /// Bytes of warm segments, part of `used_bytes`.
+    pub warm_bytes: u64,
+    /// The store's limit.
+    pub capacity_bytes: u64,
+    /// Bytes on the spill disk.
+    pub spilled_bytes: u64,
+    /// The spill disk's limit; 0 when spilling is off.
+    pub spill_capacity_bytes: u64,
+}
+
+/// When names last came or went.
+#[derive(Debug, Clone)]
+pub struct Stamp {
+    changed_ns: Vec<i64>,
+    taken_ns: i64,
+}
+
+impl Stamp {
+    /// Whether nothing has changed between the two. A clock ticks every few milliseconds, so what happened just before
+    /// the earlier one was taken proves nothing.
+    #[must_use]
+    pub fn is_unchanged_since(&self, earlier: &Self) -> bool {
+        let settled = earlier.changed_ns.iter().all(|&changed| earlier.taken_ns - changed > CLOCK_GRAIN_NS);
+        settled && self.changed_ns == earlier.changed_ns
+    }
 }
 
 impl Store {
@@ -263,15 +298,69 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`] when a directory can't be listed.
     pub fn names(&self) -> Result<Vec<ObjectName>> {
+        let mut names: Vec<_> = self.names_by_tier()?.into_iter().map(|(name, _)| name).collect();
+        names.sort_unstable();
+        names.dedup();
+        Ok(names)
+    }
+
+    /// Every name with the tier that it is in, in no order; one that is being spilled may come twice.
+    ///
+    /// # Errors
+    /// As [`Self::names`].
+    pub fn names_by_tier(&self) -> Result<Vec<(ObjectName, TierKind)>> {
         use std::os::fd::AsFd;
         let mut names = Vec::new();
         for tier in self.inner.tiers() {
             let files = entries(tier.objects.as_fd(), &tier.path)?;
-            names.extend(files.iter().filter_map(|file| file.parse::<ObjectName>().ok()));
+            names.extend(files.iter().filter_map(|file| Some((file.parse::<ObjectName>().ok()?, tier.kind))));
         }
-        names.sort_unstable();
-        names.dedup();
         Ok(names)
+    }
+
+    /// When names last came or went in any tier, for who keeps what it has listed. Costs a microsecond.
+    ///
+    /// # Errors
+    /// [`StoreError::Removed`] and [`StoreError::Io`].
+    pub fn stamp(&self) -> Result<Stamp> {
+        if self.inner.memory.is_removed() {
+            return Err(StoreError::Removed { path: self.inner.memory.path.clone() });
+        }
+        let changed = |tier: &Tier| {
+            let stat = fs::fstat(&tier.objects).map_err(tier.io("examine", tier.path.join("objects")))?;
+            let nsec = i64::try_from(stat.st_mtime_nsec).unwrap_or(0);
+            Ok(stat.st_mtime.saturating_mul(1_000_000_000).saturating_add(nsec))
+        };
+        let taken_ns = now_ns();
+        Ok(Stamp { changed_ns: self.inner.tiers().map(changed).collect::<Result<_>>()?, taken_ns })
+    }
+
+    /// What the store takes, from its ledger: nothing is scanned.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let inner = &self.inner;
+        Usage {
+            used_bytes: inner.ledger.used().get(),
+            warm_bytes: inner.ledger.warm().get(),
+            capacity_bytes: inner.limits.capacity_bytes,
+            spilled_bytes: if inner.spill_if_any().is_some() { inner.ledger.spilled().get() } else { 0 },
+            spill_capacity_bytes: inner.spill_capacity_bytes(),
+        }
+    }
+
+    /// Takes the turn to fetch an object from elsewhere; `None` while another process, or thread, has it. Who gets none
+    /// asks again, and looks whether the object has come.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] and [`StoreError::Removed`].
+    pub fn take_turn(&self, name: ObjectName) -> Result<Option<Turn>> {
+        Turn::take(&self.inner, name)
+    }
+
+    /// For how long whoever has the turn to fetch an object has not got on; `None` when nobody has it.
+    #[must_use]
+    pub fn turn_silence(&self, name: ObjectName) -> Option<Duration> {
+        Turn::silence(&self.inner, name)
     }
 
     /// Counts what the store holds: a scan, 1 µs to 3 µs a name.

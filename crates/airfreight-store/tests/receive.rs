@@ -160,6 +160,67 @@ fn what_is_there_already_is_success_also_when_both_arrive_at_once() {
 }
 
 #[test]
+fn one_at_a_time_has_the_turn_to_fetch_and_it_ends_with_its_holder() {
+    let place = place("/dev/shm", 64 << 20, 0);
+    let name: ObjectName = "0123456789abcdef0123456789abcdef".parse().unwrap();
+    let other = name.with_link(1);
+    let turn = place.store.take_turn(name).unwrap().unwrap();
+    assert!(place.store.take_turn(name).unwrap().is_none());
+    assert!(place.store.take_turn(other).unwrap().is_some(), "another object's turn is another");
+    // A full pass takes what the dead left; this one's holder lives.
+    place.store.collect().unwrap();
+    assert!(place.store.take_turn(name).unwrap().is_none());
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    let silence = place.store.turn_silence(name).unwrap();
+    turn.advance();
+    assert!(place.store.turn_silence(name).unwrap() < silence);
+    drop(turn);
+    assert_eq!(place.store.turn_silence(name), None);
+    assert_empty(&place.store);
+    // As if its holder had been killed: the file is there, the lock isn't.
+    fs_err::write(place.store.path().join("tmp").join(format!("{name}.turn")), "").unwrap();
+    drop(place.store.take_turn(name).unwrap().unwrap());
+    fs_err::write(place.store.path().join("tmp").join(format!("{name}.turn")), "").unwrap();
+    assert_eq!(place.store.collect().unwrap().reclaimed, 1);
+
+    let had = std::sync::atomic::AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..500 {
+                    if let Some(turn) = place.store.take_turn(name).unwrap() {
+                        assert_eq!(had.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0, "two had it");
+                        had.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                        drop(turn);
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_stamp_tells_whether_names_came_or_went() {
+    let place = place("/dev/shm", 64 << 20, 0);
+    let (sent_name, file) = sent(&content(100, 1));
+    let settle = || std::thread::sleep(std::time::Duration::from_millis(60));
+    settle();
+    let empty = place.store.stamp().unwrap();
+    assert!(place.store.stamp().unwrap().is_unchanged_since(&empty));
+    deliver(&place.store, sent_name, &file, Payload::Verified).unwrap();
+    let one = place.store.stamp().unwrap();
+    assert!(!one.is_unchanged_since(&empty));
+    assert!(!place.store.stamp().unwrap().is_unchanged_since(&one), "it was taken too soon to prove anything");
+    settle();
+    let one = place.store.stamp().unwrap();
+    assert!(place.store.stamp().unwrap().is_unchanged_since(&one));
+    assert_eq!(place.store.names_by_tier().unwrap(), [(sent_name, place.store.kind())]);
+    assert_eq!(place.store.usage().used_bytes, place.store.stat().unwrap().used_bytes);
+    place.store.delete(sent_name).unwrap();
+    assert!(!place.store.stamp().unwrap().is_unchanged_since(&one));
+}
+
+#[test]
 fn threads_may_share_the_work_and_a_further_name_is_kept() {
     let place = place("/dev/shm", 64 << 20, 0);
     let buffer = content(9 * MIB, 9);

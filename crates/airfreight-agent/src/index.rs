@@ -1,0 +1,178 @@
+//! What the store holds, in the order in which it is listed: read once, then kept up with what has changed.
+//!
+//! The directory stays the truth. Before each page its time of change is looked at, and names are listed again only
+//! when it has moved; each object is described once.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use airfreight_core::ObjectName;
+use airfreight_store::{Stamp, Store, StoreError, TierKind};
+use serde::Deserialize;
+
+/// Looking again is free where it takes no longer than this. In larger stores ...
+const FREE: Duration = Duration::from_millis(20);
+/// ... it takes at most a twentieth of the time, however fast they change, ...
+const REST_FACTOR: u32 = 20;
+/// ... unless what is known would be older than this.
+const AGE_MAX: Duration = Duration::from_secs(1);
+
+/// The task instance that an object's metadata names.
+#[derive(Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "as the metadata has them")]
+pub(crate) struct Task {
+    pub(crate) dag_id: Option<String>,
+    pub(crate) run_id: Option<String>,
+    pub(crate) task_id: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct Metadata {
+    #[serde(default)]
+    owner: Task,
+}
+
+/// Which objects are wanted.
+#[derive(Debug, Default)]
+pub(crate) struct Filter {
+    pub(crate) dag_id: Option<String>,
+    pub(crate) run_id: Option<String>,
+    pub(crate) task_id: Option<String>,
+    pub(crate) tier: Option<TierKind>,
+}
+
+/// A place in the order: the newest first, then by name.
+pub(crate) type Place = (Reverse<i64>, ObjectName);
+
+struct Entry {
+    created_ns: i64,
+    tier: TierKind,
+    /// The last count in which it was there.
+    seen: u64,
+}
+
+/// The objects of a store, as of a moment.
+pub(crate) struct Index {
+    store: Store,
+    entries: HashMap<ObjectName, Entry>,
+    order: BTreeMap<Place, Arc<Task>>,
+    tasks: HashSet<Arc<Task>>,
+    /// Names that can't be described; they are looked at again with each count.
+    damaged: usize,
+    count: u64,
+    stamp: Option<Stamp>,
+    counted_at: Instant,
+    counting_took: Duration,
+}
+
+impl Index {
+    pub(crate) fn new(store: Store) -> Self {
+        Self {
+            store,
+            entries: HashMap::new(),
+            order: BTreeMap::new(),
+            tasks: HashSet::new(),
+            damaged: 0,
+            count: 0,
+            stamp: None,
+            counted_at: Instant::now(),
+            counting_took: Duration::ZERO,
+        }
+    }
+
+    /// At most `limit` objects after a place in the order, and whether more follow.
+    pub(crate) fn page(
+        &mut self,
+        filter: &Filter,
+        after: Option<Place>,
+        limit: usize,
+    ) -> Result<(Vec<Place>, bool), StoreError> {
+        self.refresh()?;
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut found = self
+            .order
+            .range((start, Bound::Unbounded))
+            .filter(|(place, task)| self.is_wanted(filter, place, task))
+            .map(|(place, _)| *place);
+        let page = found.by_ref().take(limit).collect();
+        Ok((page, found.next().is_some()))
+    }
+
+    /// How many objects each tier has, and how many names can't be described.
+    pub(crate) fn counts(&mut self) -> Result<(BTreeMap<&'static str, u64>, usize), StoreError> {
+        self.refresh()?;
+        let mut counts = BTreeMap::from([(self.store.kind().as_str(), 0), (TierKind::Spill.as_str(), 0)]);
+        for entry in self.entries.values() {
+            *counts.entry(entry.tier.as_str()).or_default() += 1;
+        }
+        Ok((counts, self.damaged))
+    }
+
+    fn is_wanted(&self, filter: &Filter, place: &Place, task: &Task) -> bool {
+        let is = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
+        is(&filter.dag_id, &task.dag_id)
+            && is(&filter.run_id, &task.run_id)
+            && is(&filter.task_id, &task.task_id)
+            && filter.tier.is_none_or(|tier| self.entries.get(&place.1).is_some_and(|entry| entry.tier == tier))
+    }
+
+    fn refresh(&mut self) -> Result<(), StoreError> {
+        let stamp = self.store.stamp()?;
+        let is_free = self.counting_took <= FREE;
+        let rest = if is_free { Duration::ZERO } else { (self.counting_took * REST_FACTOR).min(AGE_MAX) };
+        if let Some(before) = &self.stamp
+            && (stamp.is_unchanged_since(before) || self.counted_at.elapsed() < rest)
+        {
+            return Ok(());
+        }
+        let began = Instant::now();
+        self.count += 1;
+        self.damaged = 0;
+        let mut seen = 0;
+        for (name, tier) in self.store.names_by_tier()? {
+            if let Some(entry) = self.entries.get_mut(&name) {
+                if entry.seen != self.count {
+                    (entry.seen, entry.tier) = (self.count, tier);
+                    seen += 1;
+                }
+                continue;
+            }
+            seen += usize::from(self.add(name, tier));
+        }
+        if seen < self.entries.len() {
+            let (count, order) = (self.count, &mut self.order);
+            self.entries.retain(|name, entry| {
+                let stays = entry.seen == count;
+                if !stays {
+                    order.remove(&(Reverse(entry.created_ns), *name));
+                }
+                stays
+            });
+            self.tasks.retain(|task| Arc::strong_count(task) > 1);
+        }
+        (self.stamp, self.counted_at, self.counting_took) = (Some(stamp), Instant::now(), began.elapsed());
+        Ok(())
+    }
+
+    fn add(&mut self, name: ObjectName, tier: TierKind) -> bool {
+        let description = match self.store.describe(name) {
+            Ok(description) => description,
+            // It went between the listing and now.
+            Err(StoreError::NotFound { .. }) => return false,
+            Err(_) => {
+                self.damaged += 1;
+                return false;
+            }
+        };
+        let metadata: Metadata = serde_json::from_str(&description.metadata).unwrap_or_default();
+        let task = self.tasks.get(&metadata.owner).map_or_else(|| Arc::new(metadata.owner), Arc::clone);
+        self.tasks.insert(Arc::clone(&task));
+        let created_ns = description.created_ns;
+        self.order.insert((Reverse(created_ns), name), task);
+        self.entries.insert(name, Entry { created_ns, tier, seen: self.count });
+        true
+    }
+}

@@ -1,0 +1,134 @@
+//! `airfreight agent`: the service of this host, until it is told to end.
+
+use std::env;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use airfreight_agent::{Access, Agent, DEFAULT_ADDRESS, Options, ServerTls, Tokens};
+use clap::{Args, ValueEnum};
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::level_filters::LevelFilter;
+
+use crate::error::CliError;
+use crate::settings::Settings;
+
+const WRITE_TOKEN: &str = "AIRFREIGHT_AGENT_WRITE_TOKEN";
+/// More would only be idle: what waits for disks has threads of its own.
+const THREADS_MAX: usize = 4;
+
+/// Tokens are no flags, since every user of the host can read a process's arguments.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The token of those who read also comes from AIRFREIGHT_AGENT_TOKEN, that of those who send and \
+                        delete from AIRFREIGHT_AGENT_WRITE_TOKEN. Files are read again when they change, certificates, \
+                        too. SIGTERM ends the agent; who is being answered gets the rest."
+)]
+pub(crate) struct AgentOptions {
+    /// Where to listen; elsewhere than on this host's own addresses a token is needed
+    #[arg(long, value_name = "HOST:PORT", env = "AIRFREIGHT_AGENT_LISTEN", value_delimiter = ',',
+        default_value = DEFAULT_ADDRESS)]
+    listen: Vec<String>,
+
+    /// A file with the tokens of those who may read, one a line (default: the setting `agent_token_file`)
+    #[arg(long, value_name = "PATH")]
+    token_file: Option<PathBuf>,
+
+    /// A file with the tokens of those who may also send and delete, one a line; without any, nobody may
+    #[arg(long, value_name = "PATH", env = "AIRFREIGHT_AGENT_WRITE_TOKEN_FILE")]
+    write_token_file: Option<PathBuf>,
+
+    /// The agent's certificate, in PEM, with those between it and its authority
+    #[arg(long, value_name = "PATH", env = "AIRFREIGHT_AGENT_TLS_CERTIFICATE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+
+    /// Its key
+    #[arg(long, value_name = "PATH", env = "AIRFREIGHT_AGENT_TLS_KEY", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
+
+    /// Let in only those whose certificate one of the authorities in this file has signed
+    #[arg(long, value_name = "PATH", env = "AIRFREIGHT_AGENT_TLS_CLIENT_CA", requires = "tls_certificate")]
+    tls_client_ca: Option<PathBuf>,
+
+    /// How long answers may go on after SIGTERM
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    grace_seconds: u32,
+
+    /// How the log is written, on standard error
+    #[arg(long, value_enum, env = "AIRFREIGHT_AGENT_LOG_FORMAT", default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+
+    /// What is logged: error, warn, info, debug (every request) or off
+    #[arg(long, value_name = "LEVEL", env = "AIRFREIGHT_AGENT_LOG_LEVEL", default_value_t = LevelFilter::INFO)]
+    log_level: LevelFilter,
+
+    /// The store's directory (default: the setting `store_path`, else `/dev/shm/airfreight-<uid>`)
+    #[arg(long, value_name = "PATH")]
+    pub(crate) store: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    /// A line each, for people
+    Text,
+    /// A JSON object each
+    Json,
+}
+
+pub(crate) fn run(options: &AgentOptions, settings: &Settings) -> Result<ExitCode, CliError> {
+    let log = tracing_subscriber::fmt().with_max_level(options.log_level).with_writer(io::stderr).with_target(false);
+    match options.log_format {
+        LogFormat::Text => log.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+    let store = settings.make_store()?;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .max_blocking_threads(2 * THREADS_MAX)
+        .enable_all()
+        .build()
+        .map_err(CliError::Threads)?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).map_err(CliError::Threads)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(CliError::Threads)?;
+        let agent = Agent::bind(store, &options.as_agents(settings)?).await?;
+        // Only systemd listens for these.
+        let _ = sd_notify::notify(false, &[NotifyState::Ready]);
+        agent
+            .run(async move {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                let _ = sd_notify::notify(false, &[NotifyState::Stopping]);
+            })
+            .await;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+impl AgentOptions {
+    fn as_agents(&self, settings: &Settings) -> Result<Options, CliError> {
+        let read = match &self.token_file {
+            Some(path) => Tokens { file: Some(path.clone()), text: None },
+            None => Tokens { file: settings.agent_token_file()?, text: settings.agent_token() },
+        };
+        let text = env::var(WRITE_TOKEN).ok().filter(|text| !text.trim().is_empty());
+        let text = text.map(|text| (WRITE_TOKEN.to_owned(), text.into()));
+        let write = Tokens { file: self.write_token_file.clone(), text };
+        let tls = self.tls_certificate.clone().zip(self.tls_key.clone()).map(|(certificate, key)| ServerTls {
+            certificate,
+            key,
+            client_authorities: self.tls_client_ca.clone(),
+        });
+        Ok(Options {
+            listen: self.listen.clone(),
+            access: Access { read, write },
+            tls,
+            grace: Duration::from_secs(self.grace_seconds.into()),
+        })
+    }
+}
