@@ -6,6 +6,7 @@
 //! comes back for signals (`wait`). And no thread of ours ever enters Python: an asyncio loop is woken through a socket
 //! (`bridge`), so an interpreter that is going away has nothing to fear from us.
 
+mod apolo;
 mod bridge;
 mod bucket;
 mod client;
@@ -26,6 +27,8 @@ mod _remote {
     use pyo3::prelude::*;
 
     #[pymodule_export]
+    use crate::apolo::ApoloClient;
+    #[pymodule_export]
     use crate::bucket::Bucket;
     #[pymodule_export]
     use crate::client::RayClient;
@@ -34,9 +37,10 @@ mod _remote {
     #[pymodule_export]
     use crate::watch::Watch;
 
-    /// A call's watch is a job's, by another name.
+    /// A watch is the same class, whatever it watches.
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        module.add("CallWatch", module.py().get_type::<Watch>())
+        module.add("CallWatch", module.py().get_type::<Watch>())?;
+        module.add("ApoloWatch", module.py().get_type::<Watch>())
     }
 }
