@@ -209,11 +209,14 @@ $(STAMPS)/installed: dist/.built dist/.compat-built
 	@$(STEP) "Apolo's SDK" $(BIN)/uv pip install --python $(@D)/bin/python --require-hashes --compile-bytecode --requirement requirements/apolo.txt
 	@touch $@
 
+# Tools that run for seconds need not be optimised for minutes.
+QUICKLY := env CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=1
+
 $(TOOLS)/cargo-deny:
-	@$(STEP) "cargo-deny" cargo install --quiet --locked --root target/tools cargo-deny@$(CARGO_DENY_VERSION)
+	@$(STEP) "cargo-deny" $(QUICKLY) cargo install --quiet --locked --root target/tools cargo-deny@$(CARGO_DENY_VERSION)
 
 $(TOOLS)/cargo-fuzz:
-	@$(STEP) "cargo-fuzz" cargo install --quiet --locked --root target/tools cargo-fuzz@$(CARGO_FUZZ_VERSION)
+	@$(STEP) "cargo-fuzz" $(QUICKLY) cargo install --quiet --locked --root target/tools cargo-fuzz@$(CARGO_FUZZ_VERSION)
 
 .PHONY: help setup ray s3 apolo build test demo lint format clean distclean test-rust test-python layers deny wheel docs lock \
         test-slow test-crash soak soak-ray proof fuzz bench bench-ray test-extra test-pandas2 test-matrix

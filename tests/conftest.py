@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 from pathlib import Path
@@ -49,3 +50,21 @@ def airflow(airflow_env: dict[str, str], request: pytest.FixtureRequest) -> Iter
         if request.session.testsfailed:
             home.keep = True
             print(f"\nThe logs of the Airflow that the tests used are in {home.folder}")
+
+
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    """What the log says of values, however Airflow has set logging up."""
+    lines: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    log, listener = logging.getLogger("airfreight.xcom"), Listener()
+    level = log.level
+    log.setLevel(logging.INFO)
+    log.addHandler(listener)
+    yield lines
+    log.removeHandler(listener)
+    log.setLevel(level)

@@ -143,7 +143,10 @@ class RayRunner:
 
     @property
     def id(self) -> str:
-        """The submission id of its job."""
+        """What it is called; its jobs' submission ids begin with it."""
+    @property
+    def job_id(self) -> str:
+        """The submission id of its job, as far as it is known."""
     @property
     def transport(self) -> str | None:
         """The way that requests take now: ``port`` or ``mailbox``; ``None`` before there was any."""

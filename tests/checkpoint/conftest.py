@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import tempfile
 from pathlib import Path
@@ -46,24 +45,6 @@ def aws(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
     return s3.environment
-
-
-@pytest.fixture
-def said() -> Iterator[list[str]]:
-    """What the log says of values, however Airflow has set logging up."""
-    lines: list[str] = []
-
-    class Listener(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            lines.append(record.getMessage())
-
-    log, listener = logging.getLogger("airfreight.xcom"), Listener()
-    level = log.level
-    log.setLevel(logging.INFO)
-    log.addHandler(listener)
-    yield lines
-    log.removeHandler(listener)
-    log.setLevel(level)
 
 
 @pytest.fixture

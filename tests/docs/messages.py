@@ -13,6 +13,7 @@ RUST = (
     "airfreight-store",
     "airfreight-airflow",
     "airfreight-apolo",
+    "airfreight-http",
     "airfreight-bucket",
     "airfreight-ray",
     "airfreight-cli",

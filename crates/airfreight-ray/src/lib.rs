@@ -44,7 +44,7 @@ pub use cursor::{Cursor, NoCursor};
 pub use error::{RayError, Sent};
 pub use job::{Job, JobStatus};
 pub use logs::{Lines, LogStream};
-pub use runner::{CallId, Ready, Runner, RunnerOptions, Transport, runner_id};
+pub use runner::{CallId, Ready, Runner, RunnerOptions, Transport, runner_id, runner_of};
 pub use settings::Settings;
 pub use submission::Submission;
 pub use tail::is_control;

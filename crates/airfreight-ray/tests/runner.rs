@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use airfreight_core::ErrorKind;
 use airfreight_ray::{
-    CallId, Client, Event, Follow, RayError, Runner, RunnerOptions, Settings, Transport, Watch, runner_id,
+    CallId, Client, Event, Follow, RayError, Runner, RunnerOptions, Settings, Transport, Watch, runner_id, runner_of,
 };
 use airfreight_testkit::dashboard::{Dashboard, Fault, JobScript, Options, RunnerScript, Server, Word};
 use serde_json::{Map, Value, json};
@@ -129,7 +129,7 @@ async fn an_ended_runner_is_started_again() {
     dashboard.add_job(JobScript { id: id.clone(), states: vec![(0, Word::Stopped)], ..JobScript::default() });
     let runner = runner(&dashboard, Transport::Auto);
     assert_eq!(status(&runner.call(quick("a")).await.unwrap()), "SUCCEEDED");
-    assert!(runner.end().await.unwrap());
+    assert_eq!(runner.end().await.unwrap(), Some(format!("{id}-b")));
     assert_eq!(status(&runner.call(quick("b")).await.unwrap()), "SUCCEEDED");
     assert_eq!(dashboard.runner_lives(), 2);
 }
@@ -463,16 +463,15 @@ async fn owners_and_values_are_listed_and_dropped() {
 }
 
 #[tokio::test]
-async fn a_job_whose_name_is_not_free_yet_is_submitted_again() {
+async fn the_jobs_of_a_runner_take_turns_with_two_ids() {
     let dashboard = dashboard().await;
-    let taken = "ray.exceptions.ActorAlreadyExistsError: The name _ray_internal_job_actor_x is already taken.";
-    dashboard.add_job(JobScript {
-        id: runner_id(PACKAGE),
-        states: vec![(0, Word::Failed)],
-        message: Some(taken.to_owned()),
-        ..JobScript::default()
-    });
-    dashboard.fault(Fault { method: Some("DELETE".into()), status: Some(500), ..support::fault("^/api/jobs/", 4) });
-    let runner = runner(&dashboard, Transport::Auto);
-    assert_eq!(status(&runner.call(quick("a")).await.unwrap()), "SUCCEEDED");
+    let ids = [runner_id(PACKAGE), format!("{}-b", runner_id(PACKAGE))];
+    for turn in [0, 1, 0, 1] {
+        let runner = runner(&dashboard, Transport::Auto);
+        assert_eq!(status(&runner.call(quick("a")).await.unwrap()), "SUCCEEDED");
+        assert_eq!(runner.job_id(), ids[turn]);
+        assert_eq!(runner_of(&runner.job_id()), runner.id());
+        assert_eq!(runner.end().await.unwrap(), Some(ids[turn].clone()));
+    }
+    assert_eq!(dashboard.runner_lives(), 4);
 }

@@ -53,6 +53,11 @@ impl RayRunner {
     }
 
     #[getter]
+    fn job_id(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(self.runner_of(py)?.job_id())
+    }
+
+    #[getter]
     fn transport(&self, py: Python<'_>) -> PyResult<Option<&'static str>> {
         Ok(self.runner_of(py)?.transport())
     }
@@ -166,7 +171,7 @@ impl RayRunner {
     }
 
     fn end(&self, py: Python<'_>) -> PyResult<bool> {
-        self.ask(py, |runner| async move { runner.end().await })
+        self.ask(py, |runner| async move { Ok(runner.end().await?.is_some()) })
     }
 
     fn __repr__(&self) -> String {

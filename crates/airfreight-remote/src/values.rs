@@ -107,7 +107,11 @@ pub(crate) fn send<'py>(
     let info: Map<String, Value> = from_python(info, "what is known of the run")?;
     let (route, urls, store) = (route_of(py, route)?, urls_of(url)?, open_store(store)?);
     let name = object_name(py, name)?;
-    let file = py.detach(|| store.file(name)).map_err(|error| from_store(py, &error))?;
+    let file = py.detach(|| {
+        let file = store.file(name)?;
+        if route == Route::Bucket { file.with_checksum() } else { Ok(file) }
+    });
+    let file = file.map_err(|error| from_store(py, &error))?;
     // The same bytes under another name are the same value.
     let key = format!("object-{}", file.name());
     let (runner, reached) = (runner.runner_of(py)?, Progress::default());

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use airfreight_core::ObjectName;
-use airfreight_core::format::{Checksum, Footer, FormatError, HEADER_BYTES, Header};
+use airfreight_core::format::{Checksum, Footer, FormatError, HEADER_BYTES, HEADER_LEN, Header};
 
 use crate::error::{Result, StoreError};
 use crate::read::{Timing, pin, read_exact, read_footer};
@@ -15,6 +15,8 @@ const CHECK_BYTES: usize = 1 << 20;
 /// The bytes of a sealed object's file; they stay readable until it is dropped, whatever happens to its name.
 pub struct ObjectFile {
     header: Header,
+    /// What stands in the place of the file's own header.
+    head: Option<[u8; HEADER_LEN]>,
     /// Carries the shared lock that keeps the pages from being reused.
     fd: OwnedFd,
     describes: Box<dyn Fn(rustix::io::Errno) -> StoreError + Send + Sync>,
@@ -48,7 +50,27 @@ impl ObjectFile {
         if end.is_none_or(|end| end > self.file_bytes()) {
             return Err((self.describes)(rustix::io::Errno::INVAL));
         }
-        read_exact(&self.fd, bytes, offset).map_err(&self.describes)
+        read_exact(&self.fd, bytes, offset).map_err(&self.describes)?;
+        if let (Some(head), Ok(offset)) = (&self.head, usize::try_from(offset))
+            && let Some(head) = head.get(offset..)
+        {
+            let shared = head.len().min(bytes.len());
+            bytes[..shared].copy_from_slice(&head[..shared]);
+        }
+        Ok(())
+    }
+
+    /// The file with its payload's checksum in its header, as it stands in buckets. Reads all of it, unless the checksum
+    /// is there already.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn with_checksum(mut self) -> Result<Self> {
+        if self.header.payload_crc.is_none() {
+            self.header.payload_crc = Some(self.payload_checksum()?);
+            self.head = Some(self.header.encode());
+        }
+        Ok(self)
     }
 }
 
@@ -78,7 +100,7 @@ fn file_in(tier: &Tier, name: ObjectName) -> Result<Option<ObjectFile>> {
     let describes = move |errno| StoreError::io("read", path.clone())(errno);
     let footer = read_footer(&pinned.fd, &pinned.header, &pinned.first).map_err(&describes)?;
     Footer::decode(&pinned.header, &footer).map_err(corrupt)?;
-    let file = ObjectFile { header: pinned.header, fd: pinned.fd, describes: Box::new(describes) };
+    let file = ObjectFile { header: pinned.header, head: None, fd: pinned.fd, describes: Box::new(describes) };
     // As for every reader: what was on a disk is verified each time.
     if let Some(expected) = file.header.payload_crc
         && tier.kind != TierKind::Memory

@@ -86,6 +86,28 @@ fn payload_crc(store: &Store, name: ObjectName) -> Option<u64> {
 }
 
 #[test]
+fn a_file_may_be_read_with_the_checksum_that_it_lacks() {
+    let place = place("/dev/shm", 128 << 20, 0);
+    let mut writer = place.store.create().unwrap();
+    writer.write(b"the stream").unwrap();
+    let name = writer.seal(&[&content(MIB, 3), b"", b"the end"], r#"{"type": "test"}"#).unwrap();
+    assert_eq!(payload_crc(&place.store, name), None, "in memory there is none");
+    let file = place.store.file(name).unwrap().with_checksum().unwrap();
+    let mut bytes = vec![0; usize::try_from(file.file_bytes()).unwrap()];
+    // In pieces that end within the header and at its end.
+    for (start, end) in [(0, 7), (7, HEADER_LEN), (HEADER_LEN, bytes.len())] {
+        file.read(&mut bytes[start..end], start as u64).unwrap();
+    }
+    drop(file);
+    place.store.delete(name).unwrap();
+    // Whoever has not seen the sender's checksums takes no file without one.
+    deliver(&place.store, name, &bytes, Payload::Unverified).unwrap();
+    assert_is(&place.store, name, &content(MIB, 3));
+    bytes[HEADER_LEN] ^= 1;
+    assert!(deliver(&place.store, name, &bytes, Payload::Unverified).is_err());
+}
+
+#[test]
 fn what_arrives_is_the_object_that_was_sent() {
     for folder in ["/dev/shm", "/tmp"] {
         let place = place(folder, 128 << 20, 0);

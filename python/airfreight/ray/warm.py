@@ -89,7 +89,7 @@ class Calls:
 
     def job_url(self, submission_id: str) -> str:  # noqa: ARG002 - a call has no page of its own
         """The page of the runner in the Ray dashboard, for people."""
-        return self.client.job_url(self.runner.id)
+        return self.client.job_url(self.runner.job_id)
 
 
 def as_job(state: Mapping[str, Any]) -> dict[str, Any]:

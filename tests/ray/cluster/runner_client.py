@@ -59,11 +59,13 @@ class RunnerHome:
 
     :param ray: the cluster.
     :param idle_seconds: after which it ends.
+    :param job: the submission id of its job.
     """
 
     ray: RayHome
     idle_seconds: float = 0.0
     about: dict[str, Any] = field(default_factory=dict)
+    job: str = ""
     _connection: http.client.HTTPConnection | None = None
 
     @property
@@ -71,22 +73,10 @@ class RunnerHome:
         return f"airfreight-runner-{hashlib.sha256(driver_package()).hexdigest()[:12]}"
 
     def start(self) -> None:
-        """
-        Submits the runner's job and waits until it has written where it is.
-
-        Where a job of the same id has just ended, Ray may take the new one's supervisor for the old one's, and end it.
-        """
-        deadline = time.monotonic() + START_SECONDS
-        pause = 0.1
-        while time.monotonic() < deadline:
-            self._submit()
-            try:
-                return self.find()
-            except EndedError:
-                self.ray.request("DELETE", f"/api/jobs/{self.id}")
-                time.sleep(pause)
-                pause *= 2
-        raise AssertionError(f"the runner doesn't stay: {self.ray.log(self.id)}")
+        """Submits the runner's job, each under another id, and waits until it has written where it is."""
+        self.job = f"{self.id}-{secrets.token_hex(4)}"
+        self._submit()
+        self.find()
 
     def _submit(self) -> None:
         name = f"_ray_pkg_{hashlib.sha1(driver_package()).hexdigest()}.zip"
@@ -96,7 +86,7 @@ class RunnerHome:
             "/api/jobs/",
             {
                 "entrypoint": "python -c 'import airfreight_runner; airfreight_runner.hold()'",
-                "submission_id": self.id,
+                "submission_id": self.job,
                 "metadata": {"airfreight_runner": "1"},
                 "runtime_env": {
                     "py_modules": [f"gcs://{name}"],
@@ -120,12 +110,12 @@ class RunnerHome:
                     self.about = about
                     self.close()
                     return
-            job = self.ray.job(self.id)
+            job = self.ray.job(self.job)
             assert job is not None
             if job["status"] in OVER:
-                raise EndedError(job, self.ray.log(self.id))
+                raise EndedError(job, self.ray.log(self.job))
             time.sleep(0.02)
-        raise AssertionError(f"no runner: {self.ray.log(self.id)}")
+        raise AssertionError(f"no runner: {self.ray.log(self.job)}")
 
     def close(self) -> None:
         if self._connection is not None:

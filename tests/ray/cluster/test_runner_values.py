@@ -190,8 +190,10 @@ def test_a_url_takes_and_gives_a_value(run: Run) -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/bucket/value?signature=secret"
     value = run.result(numbers, 600_000)
-    exported(run, value, {"kind": "url", "url": url, "headers": {}})
+    export = exported(run, value, {"kind": "url", "url": url, "headers": {}})
     data = taken["/bucket/value?signature=secret"]
+    assert export["nbytes"] == len(data)
+    assert export["crc32"] == [zlib.crc32(data[start : start + CHUNK]) for start in range(0, len(data), CHUNK)]
     assert data == file_of(run, value)
     checksums = [zlib.crc32(data[start : start + CHUNK]) for start in range(0, len(data), CHUNK)]
     there = finish(run, "object-5", len(data), {"kind": "url", "url": url, "chunk": CHUNK, "crc32": checksums})
@@ -252,15 +254,14 @@ def test_a_runner_ends_when_it_is_told_to_and_when_nobody_needs_it() -> None:
         run = Run(home)
         value = run.result(numbers, 10_000)
         assert home.request("POST", "/v1/end") == {"ended": True}
-        assert ray.wait_for_job(home.id)["status"] == "SUCCEEDED"
+        assert ray.wait_for_job(home.job)["status"] == "SUCCEEDED"
         assert not (ray.logs / "airfreight" / f"{home.id}.json").exists()
-        ray.request("DELETE", f"/api/jobs/{home.id}")
         # Long enough for the first request to come.
         home.idle_seconds = 8
         home.start()
         # What it had is there still.
         assert run.result(total, value) == 49_995_000
-        assert ray.wait_for_job(home.id)["status"] == "SUCCEEDED"
+        assert ray.wait_for_job(home.job)["status"] == "SUCCEEDED"
         home.close()
 
 

@@ -65,7 +65,9 @@ class Near:
 
 
 def _content(nbytes: int, seed: int) -> bytes:
-    return random.Random(seed + nbytes).randbytes(nbytes)
+    made = random.Random(seed + nbytes)
+    # At most 256 MiB at a time can be asked for.
+    return b"".join(made.randbytes(min(64 * MIB, nbytes - start)) for start in range(0, nbytes, 64 * MIB))
 
 
 @contextmanager

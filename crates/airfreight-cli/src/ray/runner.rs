@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use airfreight_ray::{Client, Job, JobStatus, Runner, RunnerOptions as Reach};
+use airfreight_ray::{Client, Job, JobStatus, Runner, RunnerOptions as Reach, runner_of};
 use bytesize::ByteSize;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -43,21 +43,21 @@ async fn find(options: &RunnerOptions, client: &Client) -> Result<Runner, CliErr
         id.clone()
     } else {
         let jobs = running(client).await?;
-        let ids: Vec<String> = jobs.iter().filter_map(Job::submission_id).map(str::to_owned).collect();
+        let ids: Vec<String> = jobs.iter().filter_map(Job::submission_id).map(|id| runner_of(id).to_owned()).collect();
         match <[String; 1]>::try_from(ids) {
             Ok([id]) => id,
             Err(ids) if ids.is_empty() => return Err(CliError::NoRunner),
             Err(ids) => return Err(CliError::Runners { ids }),
         }
     };
-    Ok(Runner::existing(client, id, Reach::default()))
+    Ok(Runner::existing(client, runner_of(&id), Reach::default()))
 }
 
 async fn status(client: &Client, output: &mut Output<'_>) -> Result<ExitCode, CliError> {
     let mut runners = Vec::new();
     for job in running(client).await? {
         let id = job.submission_id().unwrap_or_default().to_owned();
-        let runner = Runner::existing(client, &id, Reach::default());
+        let runner = Runner::existing(client, runner_of(&id), Reach::default());
         let ready = if job.status() == JobStatus::Running { runner.ready(None).await.ok() } else { None };
         runners.push((job, ready));
     }
@@ -95,8 +95,12 @@ async fn status(client: &Client, output: &mut Output<'_>) -> Result<ExitCode, Cl
 
 async fn stop(options: &RunnerOptions, client: &Client, output: &mut Output<'_>) -> Result<ExitCode, CliError> {
     let runner = find(options, client).await?;
-    let was_there = runner.end().await?;
-    let over = !was_there || client.stop_and_wait(runner.id(), STOP_LIMIT).await?.status().is_terminal();
+    let job = runner.end().await?;
+    let was_there = job.is_some();
+    let over = match job {
+        Some(job) => client.stop_and_wait(&job, STOP_LIMIT).await?.status().is_terminal(),
+        None => true,
+    };
     if output.json {
         output.json(&json!({"runner": runner.id(), "stopped": was_there, "over": over}))?;
     } else {

@@ -16,6 +16,9 @@ const PROTOCOL: u64 = 1;
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Beacon {
     protocol: u64,
+    /// The submission id of its job.
+    #[serde(default)]
+    pub(crate) job: Option<String>,
     /// Changes when the actor is made anew.
     pub(crate) generation: String,
     /// Changes when its events begin to be counted anew.

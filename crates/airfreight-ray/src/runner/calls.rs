@@ -79,7 +79,14 @@ impl Runner {
     /// # Errors
     /// Those of every call to the dashboard.
     pub async fn is_running(&self) -> Result<bool> {
-        start::is_running(&self.inner.client, &self.inner.id).await
+        Ok(start::running(&self.inner.client, &self.inner.id).await?.is_some())
+    }
+
+    /// The submission id of its job, as far as it is known.
+    #[must_use]
+    pub fn job_id(&self) -> String {
+        let link = lock(&self.inner.link).clone();
+        link.and_then(|link| link.beacon.job.clone()).unwrap_or_else(|| self.inner.id.clone())
     }
 
     /// The way that requests take now, `port` or `mailbox`; `None` before there was any.
@@ -202,16 +209,20 @@ impl Runner {
         Ok(found.unwrap_or_else(|| Map::from_iter([("state".to_owned(), "gone".into())])))
     }
 
-    /// Ends the runner's job, and its actor with it; the owners, and what they hold, stay. `false` if there was none.
+    /// Ends the runner's job, and its actor with it; the owners, and what they hold, stay. The answer is the job's id;
+    /// `None` if there was none.
     ///
     /// # Errors
     /// Those of [`crate::Client::stop`].
-    pub async fn end(&self) -> Result<bool> {
+    pub async fn end(&self) -> Result<Option<String>> {
         let known = lock(&self.inner.link).take();
         drop(known);
-        match self.inner.client.stop(&self.inner.id).await {
-            Ok(stopped) => Ok(stopped != Stopped::WasOver),
-            Err(RayError::NotFound { .. }) => Ok(false),
+        let client = &self.inner.client;
+        let Some(job) = start::running(client, &self.inner.id).await? else { return Ok(None) };
+        let Some(id) = job.submission_id() else { return Ok(None) };
+        match client.stop(id).await {
+            Ok(Stopped::WasOver) | Err(RayError::NotFound { .. }) => Ok(None),
+            Ok(_) => Ok(Some(id.to_owned())),
             Err(error) => Err(error),
         }
     }

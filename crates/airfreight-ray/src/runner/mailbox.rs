@@ -87,7 +87,7 @@ pub(crate) async fn ask(
                 return Ok(Posted::Replaced);
             }
             looks += 1;
-            if looks % JOB_EVERY == 0 && !start::is_running(client, runner).await? {
+            if looks % JOB_EVERY == 0 && start::running(client, runner).await?.is_none() {
                 return Ok(Posted::Silent);
             }
         }

@@ -33,7 +33,7 @@ use self::link::Link;
 use self::mailbox::Posted;
 pub(crate) use self::port::Port;
 pub(crate) use self::request::{Reply, Request};
-pub use self::start::runner_id;
+pub use self::start::{runner_id, runner_of};
 use crate::error::Source;
 use crate::pool::{Pool, lock};
 use crate::submission::random_hex;
@@ -153,7 +153,7 @@ impl Runner {
         Self { inner: Arc::new(inner), watcher: Arc::new(Mutex::new(None)) }
     }
 
-    /// Its job's submission id.
+    /// What it is called; its jobs' submission ids begin with it.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.inner.id
@@ -235,7 +235,7 @@ impl Inner {
         let found = mailbox::find(&self.once, &self.id, &known.beacon.node_id).await?;
         let next = match found {
             Some(beacon) if beacon.is_same_life(&known.beacon) => {
-                if start::is_running(&self.once, &self.id).await? {
+                if start::running(&self.once, &self.id).await?.is_some() {
                     return Ok(());
                 }
                 None

@@ -177,7 +177,8 @@ fn submit(shared: &Arc<Shared>, state: &mut State, body: &Bytes) -> Answer {
     let is_runner = body.get("metadata").and_then(|metadata| metadata.get("airfreight_runner")).is_some();
     if is_runner && package.is_none() {
         job.script.states = vec![(0, Word::Pending), (10, Word::Running)];
-        runner::begin(shared, id.clone());
+        let name = body.get("runtime_env").and_then(|env| env.pointer("/env_vars/AIRFREIGHT_RUNNER_ID"));
+        runner::begin(shared, name.and_then(Value::as_str).unwrap_or(&id).to_owned(), id.clone());
     }
     job.submission = Some(Value::Object(body));
     job.poisoned = poisoned;

@@ -95,7 +95,7 @@ pub(super) fn control(shared: &Arc<Shared>, request: &Parts, body: &Bytes) -> An
             Ok(())
         }
         (&Method::POST, ["runner", id]) => {
-            runner::begin(shared, (*id).to_owned());
+            runner::revive(shared, (*id).to_owned());
             Ok(())
         }
         (&Method::POST, ["session"]) => {

@@ -187,7 +187,7 @@ impl Dashboard {
 
     /// Lets the runner begin another life, as Ray does with an actor that died: another generation, port and token.
     pub fn revive_runner(&self, id: &str) {
-        runner::begin(&self.shared, id.to_owned());
+        runner::revive(&self.shared, id.to_owned());
     }
 
     /// How often a runner has begun.

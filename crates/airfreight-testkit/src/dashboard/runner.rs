@@ -54,6 +54,7 @@ impl Default for RunnerScript {
 pub(super) struct Runner {
     pub(super) script: RunnerScript,
     id: String,
+    job: String,
     alive: Option<Alive>,
     /// How often one has begun.
     pub(super) lives: u32,
@@ -98,18 +99,19 @@ impl Drop for Alive {
     }
 }
 
-/// Begins a life of the runner, after its time.
-pub(super) fn begin(shared: &Arc<Shared>, id: String) {
+/// Begins a life of the runner of this name, in this job, after its time.
+pub(super) fn begin(shared: &Arc<Shared>, id: String, job: String) {
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
         let script = {
             let mut state = shared.state();
             state.runner.id.clone_from(&id);
+            state.runner.job.clone_from(&job);
             state.runner.script.clone()
         };
         tokio::time::sleep(Duration::from_millis(script.start_ms)).await;
         if script.fails {
-            shared.state().set_status(&id, Word::Failed);
+            shared.state().set_status(&job, Word::Failed);
             return;
         }
         let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a port");
@@ -126,7 +128,7 @@ pub(super) fn begin(shared: &Arc<Shared>, id: String) {
         let file = json!({
             "protocol": 1, "runner": id, "generation": alive.generation, "epoch": alive.epoch, "node_id": NODE_ID,
             "node_ip": "127.0.0.1", "port": port, "token": alive.token, "python": "3.11.7",
-            "ray": shared.options.ray_version, "pid": 1,
+            "ray": shared.options.ray_version, "pid": 1, "job": job,
         });
         let letters = {
             let mut state = shared.state();
@@ -143,9 +145,15 @@ pub(super) fn begin(shared: &Arc<Shared>, id: String) {
     });
 }
 
+/// Begins its next life, in the same job.
+pub(super) fn revive(shared: &Arc<Shared>, id: String) {
+    let job = shared.state().runner.job.clone();
+    begin(shared, id, job);
+}
+
 /// Ends it with its job.
-pub(super) fn stop(shared: &Arc<Shared>, id: &str) {
-    if shared.state().runner.id == id {
+pub(super) fn stop(shared: &Arc<Shared>, job: &str) {
+    if shared.state().runner.job == job {
         kill(shared);
         shared.state().runner.generation = None;
     }

@@ -7,14 +7,11 @@ header and a footer. A value of another node is first fetched to the head's stor
 
 from __future__ import annotations
 
-import bisect
 import hashlib
-import itertools
 import json
 import os
 import threading
 import time
-import zlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or not __package__.startswith("airfreight_"):
@@ -31,42 +28,11 @@ if TYPE_CHECKING:
 
     Record = dict[str, Any]
 
-CHUNK_BYTES = 4 * 1024 * 1024
 #: What the dashboard is asked to carry as a log.
 LOG_BYTES_MAX = 256 * 1024 * 1024
 #: An export that nobody reads ends; who wants to go on begins it anew.
 _IDLE_SECONDS = 600.0
 _FETCH_SECONDS = 3600.0
-
-
-class File:
-    """An object file that is nowhere: pieces of memory, one after the other."""
-
-    def __init__(self, pieces: list[Any]) -> None:
-        self._pieces = [memoryview(piece).cast("B") for piece in pieces]
-        self._ends = list(itertools.accumulate(map(len, self._pieces)))
-        self.nbytes: int = self._ends[-1]
-
-    def part(self, start: int, stop: int) -> list[memoryview]:
-        """The bytes from ``start`` to ``stop``, as views."""
-        found = []
-        index = bisect.bisect_right(self._ends, start)
-        while start < stop:
-            begin = self._ends[index] - len(self._pieces[index])
-            found.append(self._pieces[index][start - begin : stop - begin])
-            start += len(found[-1])
-            index += 1
-        return found
-
-    def checksums(self) -> list[int]:
-        """The CRC-32 of each chunk."""
-        return [self._checksum(start) for start in range(0, self.nbytes, CHUNK_BYTES)]
-
-    def _checksum(self, start: int) -> int:
-        crc = 0
-        for piece in self.part(start, min(start + CHUNK_BYTES, self.nbytes)):
-            crc = zlib.crc32(piece, crc)
-        return crc
 
 
 class Export:
@@ -77,7 +43,7 @@ class Export:
         self.owner = owner
         self.key = key
         self.nbytes = nbytes
-        self.file: File | None = None
+        self.file: objectfile.File | None = None
         self.used_at = time.monotonic()
         self.done = threading.Event()
         self.error: Problem | None = None
@@ -87,7 +53,7 @@ class Export:
 
     def told(self) -> Record:
         state = "ready" if self.done.is_set() else "writing"
-        return {"export": self.id, "state": state, "nbytes": self.nbytes, "chunk": CHUNK_BYTES, **self.facts}
+        return {"export": self.id, "state": state, "nbytes": self.nbytes, "chunk": objectfile.CHUNK_BYTES, **self.facts}
 
 
 class Exports:
@@ -209,7 +175,7 @@ class Exports:
             if "problem" in export.facts:
                 raise Problem(*export.facts["problem"])
             return
-        file = File(objectfile.pieces(ray.get(found["refs"][0], timeout=_FETCH_SECONDS), name))
+        file = objectfile.File(objectfile.pieces(ray.get(found["refs"][0], timeout=_FETCH_SECONDS), name))
         export.nbytes = file.nbytes
         export.facts = {"crc32": file.checksums(), "node_id": place.node_id()}
         if to["kind"] == "port":

@@ -6,9 +6,12 @@ Header and footer are checked with their CRC-64; the payload's is left out, sinc
 
 from __future__ import annotations
 
+import bisect
 import hashlib
+import itertools
 import json
 import struct
+import zlib
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 MAGIC = b"AFREIGHT"
 VERSION = 1
 HEADER_BYTES = 128
+#: What of a file has a checksum of its own on its way.
+CHUNK_BYTES = 4 * 1024 * 1024
 _ALIGNMENT = 64
 
 # magic, version, flags, header, id, file, stream, payload, table, buffers, metadata, created, payload CRC, footer CRC
@@ -154,3 +159,33 @@ def _table() -> tuple[int, ...]:
 
 def _corrupt(why: str) -> Problem:
     return Problem("Corrupt", f"what was sent is not a whole object file: {why}", "send it again")
+
+
+class File:
+    """An object file that is nowhere: pieces of memory, one after the other."""
+
+    def __init__(self, pieces: list[Any]) -> None:
+        self._pieces = [memoryview(piece).cast("B") for piece in pieces]
+        self._ends = list(itertools.accumulate(map(len, self._pieces)))
+        self.nbytes: int = self._ends[-1]
+
+    def part(self, start: int, stop: int) -> list[memoryview]:
+        """The bytes from ``start`` to ``stop``, as views."""
+        found = []
+        index = bisect.bisect_right(self._ends, start)
+        while start < stop:
+            begin = self._ends[index] - len(self._pieces[index])
+            found.append(self._pieces[index][start - begin : stop - begin])
+            start += len(found[-1])
+            index += 1
+        return found
+
+    def checksums(self) -> list[int]:
+        """The CRC-32 of each chunk."""
+        return [self._checksum(start) for start in range(0, self.nbytes, CHUNK_BYTES)]
+
+    def _checksum(self, start: int) -> int:
+        crc = 0
+        for piece in self.part(start, min(start + CHUNK_BYTES, self.nbytes)):
+            crc = zlib.crc32(piece, crc)
+        return crc

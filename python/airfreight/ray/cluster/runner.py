@@ -38,13 +38,14 @@ class Runner:
     """
     The actor.
 
-    :param runner_id: the job's submission id, and the actor's name.
+    :param runner_id: the actor's name.
+    :param job: the submission id of the job that has started it.
     :param generation: the actor's, the same after a restart.
     :param port: its own port; 0: any.
     :param idle_seconds: without a request or a call for so long, it ends; 0: never.
     """
 
-    def __init__(self, runner_id: str, generation: str, port: int, idle_seconds: float) -> None:
+    def __init__(self, runner_id: str, job: str, generation: str, port: int, idle_seconds: float) -> None:
         import ray
 
         self._idle_seconds = idle_seconds
@@ -72,6 +73,7 @@ class Runner:
                 "python": platform.python_version(),
                 "ray": ray.__version__,
                 "pid": os.getpid(),
+                "job": job,
             },
         )
 
@@ -129,6 +131,7 @@ def hold() -> None:
         )
         .remote(
             runner_id,
+            os.environ.get("AIRFREIGHT_RUNNER_JOB") or runner_id,
             secrets.token_hex(8),
             int(os.environ.get("AIRFREIGHT_RUNNER_PORT") or 0),
             float(os.environ.get("AIRFREIGHT_RUNNER_IDLE_SECONDS") or _IDLE_SECONDS),

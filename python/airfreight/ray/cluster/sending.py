@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from .packed import Packed
 
 _PIECE_BYTES = 1024 * 1024
-_CHUNK_BYTES = 4 * 1024 * 1024
 _TIMEOUT_SECONDS = 120.0
 _ATTEMPTS = 4
 _PAUSE_SECONDS = 0.5
@@ -30,13 +29,12 @@ def to_url(packed: Packed, name: str, url: str, headers: dict[str, str]) -> str:
 
     :returns: as JSON: the bytes and their checksums, or the problem.
     """
-    pieces = [memoryview(piece).cast("B") for piece in objectfile.pieces(packed, name)]
-    nbytes = sum(map(len, pieces))
+    file = objectfile.File(objectfile.pieces(packed, name))
     try:
-        _again(lambda: _put(url, pieces, nbytes, headers))
+        _again(lambda: _put(url, file, headers))
     except Problem as problem:
         return json.dumps({"problem": [problem.kind, problem.message, problem.hint]})
-    return json.dumps({"nbytes": nbytes})
+    return json.dumps({"nbytes": file.nbytes, "crc32": file.checksums()})
 
 
 def from_url(url: str, write: Callable[[bytes], Any], nbytes: int, chunk: int, checksums: list[int]) -> None:
@@ -72,16 +70,16 @@ def from_url(url: str, write: Callable[[bytes], Any], nbytes: int, chunk: int, c
         connection.close()
 
 
-def _put(url: str, pieces: list[memoryview], nbytes: int, headers: dict[str, str]) -> None:
+def _put(url: str, file: objectfile.File, headers: dict[str, str]) -> None:
     connection, target = _connect(url)
     try:
         connection.putrequest("PUT", target)
-        for name, value in {**headers, "Content-Length": str(nbytes)}.items():
+        for name, value in {**headers, "Content-Length": str(file.nbytes)}.items():
             connection.putheader(name, value)
         connection.endheaders()
-        for piece in pieces:
-            for start in range(0, len(piece), _CHUNK_BYTES):
-                connection.send(piece[start : start + _CHUNK_BYTES])
+        for start in range(0, file.nbytes, objectfile.CHUNK_BYTES):
+            for piece in file.part(start, min(start + objectfile.CHUNK_BYTES, file.nbytes)):
+                connection.send(piece)
         answer = connection.getresponse()
         answer.read()
         if answer.status not in (200, 201, 204):
