@@ -1,8 +1,9 @@
-//! The `airfreight` command: look after the store of this host, check the whole set-up, run jobs on Ray.
+//! The `airfreight` command: look after the store of this host, check the whole set-up, run jobs on Ray and Apolo.
 //!
-//! Exit codes: 0 done, 1 not done or `doctor` found a failure, 2 the command line makes no sense; `ray submit` ends with
-//! the job's own code, or 125 where that isn't known.
+//! Exit codes: 0 done, 1 not done or `doctor` found a failure, 2 the command line makes no sense; `ray submit` and
+//! `apolo run` end with the job's own code, or 125 where that isn't known.
 
+mod apolo;
 mod arguments;
 mod checkpoint;
 mod doctor;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
             report(&error);
             match &arguments.command {
                 Command::Ray(ray) => ray::failure(ray),
+                Command::Apolo(apolo) => apolo::failure(apolo),
                 _ => ExitCode::FAILURE,
             }
         }
@@ -47,6 +49,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, CliError> {
         Command::Store(arguments) => store::run(&arguments.command, &settings()?, &mut output),
         Command::Doctor(options) => doctor::run(options, &settings()?, &mut output),
         Command::Ray(arguments) => ray::run(arguments, &mut output),
+        Command::Apolo(arguments) => apolo::run(arguments, &mut output),
         Command::Checkpoint(arguments) => checkpoint::run(arguments, &settings()?, &mut output),
     }?;
     output.flush()?;

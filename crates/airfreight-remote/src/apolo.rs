@@ -79,7 +79,7 @@ impl ApoloClient {
         }
         settings.timeout = seconds(py, "timeout", timeout)?;
         settings.patience = seconds(py, "patience", patience)?;
-        settings.api_url = settings.api_url.trim().trim_end_matches('/').to_owned();
+        settings.api_url = String::from(settings.api_url.trim().trim_end_matches('/'));
         if !knows_platform(&settings) {
             // Says what is wrong with the arguments, and is dropped again: what is made before a fork is of no use
             // after it.
