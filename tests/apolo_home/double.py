@@ -19,6 +19,7 @@ import re
 import shlex
 import signal
 import sys
+import tempfile
 import uuid
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -149,6 +150,8 @@ class Double:
         self.requests: list[dict[str, Any]] = []
         self.files: dict[str, bytes] = {}
         self.base = ""
+        #: Where jobs run.
+        self.folder = tempfile.TemporaryDirectory(prefix="airfreight-apolo-jobs-")
 
     def app(self) -> web.Application:
         app = web.Application(middlewares=[self.meddle], client_max_size=64 << 20)
@@ -365,6 +368,7 @@ class Double:
             job.process = await asyncio.create_subprocess_exec(
                 *shlex.split(command),
                 env={"PATH": os.environ["PATH"], **job.container.get("env", {})},
+                cwd=self.folder.name,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
@@ -523,6 +527,7 @@ async def main() -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(job.process.pid, signal.SIGKILL)
     await runner.cleanup()
+    double.folder.cleanup()
 
 
 if __name__ == "__main__":
