@@ -28,7 +28,7 @@ ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
 
-SHIPPED        := agent airflow bucket cli client core http py ray remote store
+SHIPPED        := agent airflow apolo bucket cli client core http py ray remote store
 RUST_SOURCES   := $(shell find $(SHIPPED:%=crates/airfreight-%/src) -name '*.rs') \
                   $(SHIPPED:%=crates/airfreight-%/Cargo.toml) Cargo.toml Cargo.lock
 COMPAT_SOURCES := $(shell find compat -type f -not -path '*/__pycache__/*')
@@ -49,9 +49,11 @@ api: .venvs/api/.installed ## .venvs/api: what holds docs/openapi.yaml against a
 
 s3: .venvs/s3/.installed ## .venvs/s3: a real S3 server that the tests start
 
+apolo: .venvs/apolo/.installed ## .venvs/apolo: Apolo's SDK, which the tests compare with, and its web server
+
 build: $(STAMPS)/installed ## setup, airfreight itself (a release wheel) and the old import names installed into .venv
 
-test: build ray s3 ## the Rust tests and the Python tests but the slow ones, the latter through a real Airflow and a real Ray
+test: build ray s3 apolo ## the Rust tests and the Python tests but the slow ones, the latter through a real Airflow and a real Ray
 	@$(MAKE) test-rust test-python
 
 demo: build ray ## the DAGs `flights` and `flights_ray` on a real Airflow and a real Ray, on real data
@@ -90,7 +92,7 @@ test-rust: ## the Rust tests
 	  $(STEP) "Rust tests" cargo test --workspace --locked; \
 	fi
 
-test-python: $(STAMPS)/installed .venvs/ray/.installed .venvs/s3/.installed ## the Python tests; PYTEST="-k name" passes options on
+test-python: $(STAMPS)/installed .venvs/ray/.installed .venvs/s3/.installed .venvs/apolo/.installed ## the Python tests; PYTEST="-k name" passes options on
 	@$(STEP) "fault server" cargo build --locked --package airfreight-testkit --bin dashboard
 	@$(BIN)/pytest $(PYTEST)
 
@@ -120,6 +122,8 @@ lock: $(STAMPS)/venv ## resolve requirements/*.txt anew from pyproject.toml; UPG
 	  --group s3 --universal --generate-hashes --python-version 3.11 --output-file requirements/s3.txt
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet $(if $(UPGRADE),--upgrade) \
 	  --group api --universal --generate-hashes --python-version 3.11 --output-file requirements/api.txt
+	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet $(if $(UPGRADE),--upgrade) \
+	  --group apolo --universal --generate-hashes --python-version 3.11 --output-file requirements/apolo.txt
 
 ## Slow
 
@@ -209,6 +213,11 @@ $(STAMPS)/installed: dist/.built dist/.compat-built
 	@$(STEP) "schemathesis" $(BIN)/uv pip install --python $(@D)/bin/python --require-hashes --compile-bytecode --requirement requirements/api.txt
 	@touch $@
 
+.venvs/apolo/.installed: requirements/apolo.txt $(STAMPS)/python
+	@$(STEP) "the virtual environment of Apolo's SDK" $(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(@D)
+	@$(STEP) "Apolo's SDK" $(BIN)/uv pip install --python $(@D)/bin/python --require-hashes --compile-bytecode --requirement requirements/apolo.txt
+	@touch $@
+
 # Tools that run for seconds need not be optimised for minutes.
 QUICKLY := env CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=1
 
@@ -218,5 +227,5 @@ $(TOOLS)/cargo-deny:
 $(TOOLS)/cargo-fuzz:
 	@$(STEP) "cargo-fuzz" $(QUICKLY) cargo install --quiet --locked --root target/tools cargo-fuzz@$(CARGO_FUZZ_VERSION)
 
-.PHONY: help setup ray api s3 build test demo lint format clean distclean test-rust test-python layers deny wheel docs lock \
+.PHONY: help setup ray api s3 apolo build test demo lint format clean distclean test-rust test-python layers deny wheel docs lock \
         test-slow test-crash soak soak-ray proof fuzz bench bench-ray test-extra test-pandas2 test-matrix

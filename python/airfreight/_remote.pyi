@@ -1,7 +1,7 @@
 """A client of Ray's Jobs API and of the runner, and watches over jobs and calls (Rust, crates/airfreight-remote)."""
 
 from asyncio import Future
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self, final
 
 @final
@@ -294,6 +294,114 @@ class Watch:
     def __exit__(self, *exc: object) -> None: ...
 
 CallWatch = Watch
+
+ApoloWatch = Watch
+
+@final
+class ApoloClient:
+    """
+    The Apolo platform (formerly neu.ro), as the owner of a token sees it.
+
+    Making one is cheap: it connects with the first question. All clients of a process that have the same arguments
+    share their connections. A client made before ``fork()`` works in both processes.
+
+    Methods block until there is an answer, without the GIL. Python's signal handlers run meanwhile, at most 100 ms
+    after the signal, and what they raise ends the call.
+
+    :param token: a raw token, or the platform's passed config, which also says where and for which project.
+    :param api_url: where the API is; by default what the passed config says, else Apolo's own.
+    :param cluster: where jobs run; by default the first cluster that the token opens.
+    :param org: for whom; by default the cluster's first organisation.
+    :param project: in which project; by default the first one there.
+    :param verify: ``False`` accepts any certificate; a path is a bundle of authorities to trust beside the system's.
+    :param proxy: a proxy to go through; by default what the environment says.
+    :param timeout: seconds for one attempt.
+    :param patience: seconds for which what doesn't answer is asked again.
+    :raises InvalidError: an argument can't be used.
+    """
+
+    def __new__(
+        cls,
+        token: str,
+        *,
+        api_url: str | None = None,
+        cluster: str | None = None,
+        org: str | None = None,
+        project: str | None = None,
+        verify: bool | str = True,
+        proxy: str | None = None,
+        timeout: float = 30.0,
+        patience: float = 300.0,
+    ) -> Self: ...
+    @property
+    def api_url(self) -> str:
+        """Where the API is."""
+    def place(self) -> dict[str, str | None]:
+        """
+        Where jobs run: ``cluster``, ``org``, ``project``.
+
+        :raises DeniedError: the token is not good.
+        :raises InvalidError: the token doesn't open what was named.
+        """
+    def request(self, spec: Mapping[str, Any]) -> tuple[str, Any]:
+        """The path and the body that :meth:`create` would post; nothing is."""
+    def create(self, spec: Mapping[str, Any], *, tag: str | None = None) -> dict[str, Any]:
+        """
+        Creates a job.
+
+        :param spec: the job: the fields of ``JobSpec`` in crates/airfreight-apolo.
+        :param tag: a tag that no other job has: by it the job is looked up before it is posted again, so there is one
+            job, however often answers get lost. Without it, it is posted once.
+        :returns: the platform's description of the job.
+        :raises InvalidError: it can't be right, or the platform refuses it.
+        :raises StoreFullError: a quota or the credits are used up.
+        """
+    def job(self, job_id: str) -> dict[str, Any]:
+        """
+        The platform's description of a job.
+
+        :param job_id: its id, or its name, which means the newest of that name.
+        :raises ObjectNotFoundError: there is none.
+        """
+    def jobs(
+        self,
+        *,
+        tags: Sequence[str] = (),
+        statuses: Sequence[str] = (),
+        name: str | None = None,
+        limit: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """Jobs of the project that have all of these tags and one of these statuses, the newest first."""
+    def kill(self, job_id: str, *, patience: float | None = None) -> None:
+        """
+        Cancels a job; one that is over stays as it is.
+
+        :param patience: in place of the client's.
+        """
+    def resource_uri(self, uri: str, scheme: str) -> str:
+        """The full form of a ``storage:``, ``secret:`` or ``disk:`` URI."""
+    def watch(
+        self,
+        job_id: str,
+        *,
+        until: str = "end",
+        logs: bool = True,
+        cursor: str | None = None,
+        deadline: float | None = None,
+        poll_interval: float | None = None,
+    ) -> Watch:
+        """
+        Follows a job.
+
+        Its events are those of :class:`Watch` but ``repeats`` and ``gone``; a job that isn't there is an
+        ``ObjectNotFoundError``. The log is read beside the status and cut some seconds after the job's end.
+
+        :param until: ``end``; ``start``: the job has left its queue; or a status: until it has another one.
+        :param logs: whether the lines of its log are wanted.
+        :param cursor: where an earlier watch has got to.
+        :param deadline: Unix time at which to say so; the watch goes on.
+        :param poll_interval: seconds between two questions; by default from 0.2 to 2.
+        """
 
 @final
 class Agent:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from airfreight.apolo import form as apolo_form
 from airfreight.ray import form
 from airfreight.settings import SECTION, SETTINGS, Setting
 
@@ -13,9 +14,10 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airfreight",
         "name": "Airfreight",
-        "description": "Values of any size between tasks, through shared memory; and work on Ray, without Ray.",
-        "connection-types": [form.declaration()],
-        "extra-links": ["airfreight.ray.links.RayJobLink"],
+        "description": "Values of any size between tasks, through shared memory; work on Ray, without Ray; and "
+        "jobs on Apolo.",
+        "connection-types": [form.declaration(), *apolo_form.declarations()],
+        "extra-links": ["airfreight.ray.links.RayJobLink", "airfreight.apolo.links.BrowseLink"],
         "task-decorators": [{"name": "ray", "class-name": "airfreight.decorators.ray_task"}],
         "cli": ["airfreight.cli.get_airfreight_cli_commands"],
         "config": {

@@ -12,6 +12,7 @@ RUST = (
     "airfreight-core",
     "airfreight-store",
     "airfreight-airflow",
+    "airfreight-apolo",
     "airfreight-http",
     "airfreight-bucket",
     "airfreight-agent",

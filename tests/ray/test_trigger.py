@@ -217,7 +217,7 @@ def test_another_attempts_place_in_the_log_is_not_taken(
 def test_cancelled_in_the_middle_of_lines_all_of_them_are_copied(
     server: FaultServer, airflow: Airflow, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airfreight.triggers.ray._LINES_AT_ONCE", 1)
+    monkeypatch.setattr("airfreight.triggers.job._LINES_AT_ONCE", 1)
     expected = [f"line {number}" for number in range(200)]
     server.add_job("a", states=RUNS_ON, log="\n".join(expected) + "\n")
 
@@ -239,7 +239,7 @@ def test_cancelled_in_the_middle_of_lines_all_of_them_are_copied(
 def test_a_log_that_is_too_much_is_left_to_the_worker(
     server: FaultServer, airflow: Airflow, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airfreight.triggers.ray._BURST_SECONDS", 0.2)
+    monkeypatch.setattr("airfreight.triggers.job._BURST_SECONDS", 0.2)
     expected = [f"line {number} {'x' * 200}" for number in range(20_000)]
     server.add_job("a", states=[[0, "RUNNING"], [500, "SUCCEEDED"]], log="\n".join(expected) + "\n")
     airflow.ping_seconds = 0.01

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::agent::AgentOptions;
+use crate::apolo::ApoloArguments;
 use crate::checkpoint::CheckpointArguments;
 use crate::ray::RayArguments;
 use crate::settings::HOURS_MAX;
 
-/// Looks after the values that Airflow tasks keep on this host, serves them to other hosts, checks the whole set-up, and runs jobs on Ray.
+/// Looks after the values that Airflow tasks keep on this host, serves them to other hosts, checks the whole set-up, and runs jobs on Ray
+/// and Apolo.
 #[derive(Debug, Parser)]
 #[command(
     name = "airfreight",
@@ -18,8 +20,8 @@ use crate::settings::HOURS_MAX;
     arg_required_else_help = true,
     after_help = "Settings come from flags, then AIRFREIGHT_<NAME>, then AIRFLOW__AIRFREIGHT__<NAME>, then the \
                   [airfreight] section of $AIRFLOW_HOME/airflow.cfg.\n\n\
-                  Exit codes: 0 done, 1 not done (doctor: something is broken), 2 wrong usage. `ray submit` has those of \
-                  the job."
+                  Exit codes: 0 done, 1 not done (doctor: something is broken), 2 wrong usage. `ray submit` and `apolo run` \
+                  have those of the job."
 )]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -41,6 +43,8 @@ pub(crate) enum Command {
     Agent(AgentOptions),
     /// Jobs of a Ray cluster: submit, look at, follow, stop; needs no Ray
     Ray(RayArguments),
+    /// Jobs on Apolo: run, look at, follow, cancel; needs no SDK
+    Apolo(ApoloArguments),
     /// Copies of values in a bucket: list, bring here, remove
     Checkpoint(CheckpointArguments),
     /// Check Airflow's configuration, shared memory, permissions and versions, and say how to mend what is wrong
@@ -55,7 +59,7 @@ impl Command {
             Self::Checkpoint(arguments) => arguments.store.as_deref(),
             Self::Agent(options) => options.store.as_deref(),
             Self::Doctor(options) => options.store.as_deref(),
-            Self::Ray(_) => None,
+            Self::Ray(_) | Self::Apolo(_) => None,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use airfreight_agent::AgentError;
 use airfreight_airflow::AirflowError;
+use airfreight_apolo::ApoloError;
 use airfreight_bucket::BucketError;
 use airfreight_ray::{RayError, Sent};
 use airfreight_store::StoreError;
@@ -34,6 +35,16 @@ pub(crate) enum CliError {
     Ray(#[from] RayError),
     #[error(transparent)]
     Followed(Arc<RayError>),
+    #[error(transparent)]
+    Apolo(#[from] ApoloError),
+    #[error(transparent)]
+    ApoloFollowed(Arc<ApoloError>),
+    #[error("cannot begin to talk to Apolo")]
+    ApoloRuntime(#[source] io::Error),
+    #[error("there is no token for Apolo")]
+    NoApoloToken,
+    #[error("left job `{id}` as it was")]
+    ApoloLeft { id: String },
     #[error("cannot begin to talk to Ray")]
     Runtime(#[source] io::Error),
     #[error("cannot use the variable {name}: {reason}")]
@@ -84,7 +95,11 @@ impl CliError {
             Self::Airflow(error) => error.hint().map(Into::into),
             Self::Ray(error) => ray_hint(error).map(Into::into),
             Self::Followed(error) => ray_hint(error).map(Into::into),
-            Self::Unanswered => Some("`airfreight ray list` shows the newest jobs first".into()),
+            Self::Apolo(error) => error.hint().map(Into::into),
+            Self::ApoloFollowed(error) => error.hint().map(Into::into),
+            Self::NoApoloToken => Some("put what `apolo service-account create` prints into APOLO_TOKEN".into()),
+            Self::ApoloLeft { id } => Some(format!("`airfreight apolo logs {id}` goes on with its log")),
+            Self::Unanswered => Some("`airfreight ray list` shows the newest jobs first, as `apolo ps` does".into()),
             Self::Left { id } => Some(format!("`airfreight ray logs --follow {id}` goes on with its log")),
             Self::Gone { .. } => {
                 Some("Ray forgets its jobs when its head node restarts, or when someone deletes them".into())

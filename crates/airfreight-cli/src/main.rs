@@ -1,10 +1,11 @@
 //! The `airfreight` command: look after the store of this host, serve it to others, check the whole set-up, run jobs on
-//! Ray.
+//! Ray and Apolo.
 //!
-//! Exit codes: 0 done, 1 not done or `doctor` found a failure, 2 the command line makes no sense; `ray submit` ends with
-//! the job's own code, or 125 where that isn't known.
+//! Exit codes: 0 done, 1 not done or `doctor` found a failure, 2 the command line makes no sense; `ray submit` and
+//! `apolo run` end with the job's own code, or 125 where that isn't known.
 
 mod agent;
+mod apolo;
 mod arguments;
 mod checkpoint;
 mod doctor;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
             report(&error);
             match &arguments.command {
                 Command::Ray(ray) => ray::failure(ray),
+                Command::Apolo(apolo) => apolo::failure(apolo),
                 _ => ExitCode::FAILURE,
             }
         }
@@ -50,6 +52,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, CliError> {
         Command::Doctor(options) => doctor::run(options, &settings()?, &mut output),
         Command::Agent(options) => agent::run(options, &settings()?),
         Command::Ray(arguments) => ray::run(arguments, &mut output),
+        Command::Apolo(arguments) => apolo::run(arguments, &mut output),
         Command::Checkpoint(arguments) => checkpoint::run(arguments, &settings()?, &mut output),
     }?;
     output.flush()?;

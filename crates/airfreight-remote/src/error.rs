@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io;
 
+use airfreight_apolo::ApoloError;
 use airfreight_bucket::BucketError;
 use airfreight_client::ClientError;
 use airfreight_core::{ErrorKind, chain};
@@ -23,6 +24,11 @@ pub(crate) fn from_ray(py: Python<'_>, error: &RayError) -> PyErr {
         raised.set_cause(py, Some(cause));
     }
     raised
+}
+
+/// The Python exception for an error of Apolo's client.
+pub(crate) fn from_apolo(py: Python<'_>, error: &ApoloError) -> PyErr {
+    new(py, error.kind(), &chain(error), error.hint())
 }
 
 /// The Python exception for an error of a bucket.

@@ -1,12 +1,35 @@
-//! A watch's events as Python's dicts.
+//! A watch over Ray's jobs, and its events as Python's dicts.
+
+use std::task::{Context, Poll};
 
 use airfreight_ray::Event;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::error::from_ray;
 use crate::json::to_python;
+use crate::watch::{Following, Happening};
 
-pub(crate) fn to_dict(py: Python<'_>, event: Event) -> PyResult<Bound<'_, PyDict>> {
+impl Following for airfreight_ray::Watch {
+    fn poll(&self, context: &mut Context<'_>) -> Poll<Happening> {
+        airfreight_ray::Watch::poll(self, context).map(|said| -> Happening {
+            Box::new(|py| match said {
+                Ok(event) => to_dict(py, event),
+                Err(error) => Err(from_ray(py, &error)),
+            })
+        })
+    }
+
+    fn cursor(&self) -> String {
+        airfreight_ray::Watch::cursor(self).to_string()
+    }
+
+    fn close(self: Box<Self>) -> String {
+        airfreight_ray::Watch::close(*self).to_string()
+    }
+}
+
+fn to_dict(py: Python<'_>, event: Event) -> PyResult<Bound<'_, PyDict>> {
     let dict = PyDict::new(py);
     dict.set_item("event", event.name())?;
     match event {

@@ -7,6 +7,7 @@
 //! (`bridge`), so an interpreter that is going away has nothing to fear from us.
 
 mod agent;
+mod apolo;
 mod bridge;
 mod bucket;
 mod client;
@@ -29,6 +30,8 @@ mod _remote {
     #[pymodule_export]
     use crate::agent::Agent;
     #[pymodule_export]
+    use crate::apolo::ApoloClient;
+    #[pymodule_export]
     use crate::bucket::Bucket;
     #[pymodule_export]
     use crate::client::RayClient;
@@ -37,9 +40,10 @@ mod _remote {
     #[pymodule_export]
     use crate::watch::Watch;
 
-    /// A call's watch is a job's, by another name.
+    /// A watch is the same class, whatever it watches.
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        module.add("CallWatch", module.py().get_type::<Watch>())
+        module.add("CallWatch", module.py().get_type::<Watch>())?;
+        module.add("ApoloWatch", module.py().get_type::<Watch>())
     }
 }

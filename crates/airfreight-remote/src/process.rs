@@ -19,6 +19,7 @@ pub(crate) struct Process {
     pid: u32,
     pub(crate) runtime: Runtime,
     clusters: Mutex<Vec<(Settings, Cluster)>>,
+    platforms: Mutex<Vec<(airfreight_apolo::Settings, airfreight_apolo::Client)>>,
     runners: Mutex<Vec<Known>>,
 }
 
@@ -49,6 +50,15 @@ pub(crate) fn process(py: Python<'_>) -> PyResult<&'static Process> {
     current().map_err(|source| error::new(py, ErrorKind::Unavailable, &format!("cannot start threads: {source}"), None))
 }
 
+/// Whether this process has a client of Apolo's for these settings, which then are good.
+pub(crate) fn knows_platform(settings: &airfreight_apolo::Settings) -> bool {
+    let current = *PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
+    current.filter(|process| process.pid == std::process::id()).is_some_and(|process| {
+        let platforms = process.platforms.lock().unwrap_or_else(PoisonError::into_inner);
+        platforms.iter().any(|(known, _)| known == settings)
+    })
+}
+
 fn current() -> io::Result<&'static Process> {
     let pid = std::process::id();
     let mut current = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -61,7 +71,13 @@ fn current() -> io::Result<&'static Process> {
                 .thread_name("airfreight")
                 .enable_all()
                 .build()?;
-            let process = Process { pid, runtime, clusters: Mutex::default(), runners: Mutex::default() };
+            let process = Process {
+                pid,
+                runtime,
+                clusters: Mutex::default(),
+                platforms: Mutex::default(),
+                runners: Mutex::default(),
+            };
             Ok(*current.insert(Box::leak(Box::new(process))))
         }
     }
@@ -82,6 +98,31 @@ impl Process {
         }
         clusters.push((settings.clone(), cluster.clone()));
         Ok(cluster)
+    }
+
+    /// Apolo's client for these settings, shared by everybody in the process who has the same.
+    pub(crate) fn platform(
+        &'static self,
+        py: Python<'_>,
+        settings: &airfreight_apolo::Settings,
+    ) -> PyResult<airfreight_apolo::Client> {
+        let mut platforms = self.platforms.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, client)) = platforms.iter().find(|(known, _)| known == settings) {
+            return Ok(client.clone());
+        }
+        let made = airfreight_apolo::Client::new(settings.clone());
+        let client = match made {
+            Ok(client) => client,
+            Err(error) => {
+                drop(platforms);
+                return Err(error::from_apolo(py, &error));
+            }
+        };
+        if platforms.len() == CLUSTERS_MAX {
+            platforms.remove(0);
+        }
+        platforms.push((settings.clone(), client.clone()));
+        Ok(client)
     }
 
     /// The runner that this package makes on a cluster, with what the process knows of the ways to it.

@@ -4,14 +4,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use airfreight_ray::{Cursor, Event, RayError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::bridge::Bridge;
-use crate::error::{from_ray, invalid};
-use crate::event::to_dict;
+use crate::error::invalid;
 use crate::wait::{SIGNALS_EVERY, Sleeper};
+
+/// Something that is followed, whatever it runs on.
+pub(crate) trait Following: Send {
+    /// What happens next.
+    fn poll(&self, context: &mut Context<'_>) -> Poll<Happening>;
+
+    /// Where the lines that have been handed out end.
+    fn cursor(&self) -> String;
+
+    /// Stops following, and says where the lines that were handed out end for good.
+    fn close(self: Box<Self>) -> String;
+}
+
+/// An event, or the error that ends the watch, still to be told to Python: no lock is held while that runs.
+pub(crate) type Happening = Box<dyn FnOnce(Python<'_>) -> PyResult<Bound<'_, PyDict>>>;
 
 /// Where the events come from, until it is closed.
 pub(crate) struct Source {
@@ -21,8 +34,8 @@ pub(crate) struct Source {
 }
 
 enum State {
-    Open(airfreight_ray::Watch),
-    Closed(Cursor),
+    Open(Box<dyn Following>),
+    Closed(String),
     /// Of another process: not to be touched, not even to be dropped.
     Foreign,
 }
@@ -33,13 +46,12 @@ impl Source {
         match self.poll_event(context) {
             None => Poll::Ready(Err(invalid(py, &format!("the watch of `{}` is closed", self.submission_id), None))),
             Some(Poll::Pending) => Poll::Pending,
-            Some(Poll::Ready(Ok(event))) => Poll::Ready(to_dict(py, event)),
-            Some(Poll::Ready(Err(error))) => Poll::Ready(Err(from_ray(py, &error))),
+            Some(Poll::Ready(happening)) => Poll::Ready(happening(py)),
         }
     }
 
     /// `None` when it is closed.
-    fn poll_event(&self, context: &mut Context<'_>) -> Option<Poll<Result<Event, Arc<RayError>>>> {
+    fn poll_event(&self, context: &mut Context<'_>) -> Option<Poll<Happening>> {
         match &*self.lock() {
             State::Open(watch) => Some(watch.poll(context)),
             State::Closed(_) | State::Foreign => None,
@@ -85,8 +97,9 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    pub(crate) fn new(submission_id: String, watch: airfreight_ray::Watch) -> Self {
-        let source = Source { submission_id, pid: std::process::id(), state: Mutex::new(State::Open(watch)) };
+    pub(crate) fn new(id: String, followed: impl Following + 'static) -> Self {
+        let state = Mutex::new(State::Open(Box::new(followed)));
+        let source = Source { submission_id: id, pid: std::process::id(), state };
         Self { source: Arc::new(source), waiting: Mutex::new(None) }
     }
 
@@ -106,9 +119,9 @@ impl Watch {
     fn cursor(&self, py: Python<'_>) -> PyResult<String> {
         self.source.check_process(py)?;
         Ok(match &*self.source.lock() {
-            State::Open(watch) => watch.cursor().to_string(),
-            State::Closed(cursor) => cursor.to_string(),
-            State::Foreign => Cursor::default().to_string(),
+            State::Open(watch) => watch.cursor(),
+            State::Closed(cursor) => cursor.clone(),
+            State::Foreign => String::new(),
         })
     }
 

@@ -211,29 +211,9 @@ class RayHook(BaseHook):
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
         """The connection form's own fields."""
-        from flask_appbuilder.fieldwidgets import (  # type: ignore[import-not-found,unused-ignore]
-            BS3PasswordFieldWidget,
-            BS3TextFieldWidget,
-        )
-        from wtforms import (  # type: ignore[import-not-found,import-untyped,unused-ignore]
-            BooleanField,
-            PasswordField,
-            StringField,
-        )
+        from airfreight.ray.form import FIELDS, widgets
 
-        from airfreight.ray.form import FIELDS
-
-        widgets: dict[str, Any] = {}
-        for each in FIELDS:
-            if each.type == "boolean":
-                widgets[each.name] = BooleanField(each.label, default=each.default, description=each.description)
-            elif each.secret:
-                widgets[each.name] = PasswordField(
-                    each.label, widget=BS3PasswordFieldWidget(), description=each.description
-                )
-            else:
-                widgets[each.name] = StringField(each.label, widget=BS3TextFieldWidget(), description=each.description)
-        return widgets
+        return widgets(FIELDS)
 
 
 def _environment_instead(conn_id: str, error: Exception) -> None:

@@ -78,7 +78,7 @@ class Attempt:
     @property
     def task(self) -> str:
         """What all attempts of this task instance have in common, in whatever run of this id: 16 hexadecimal digits."""
-        return _digest(self.dag_id, self.run_id, self.task_id, str(self.map_index), self.region)
+        return digest(self.dag_id, self.run_id, self.task_id, str(self.map_index), self.region)
 
     @property
     def submission_id(self) -> str:
@@ -86,7 +86,7 @@ class Attempt:
         names = [_UNSAFE.sub("_", name)[:_NAME_LENGTH_MAX] for name in (self.dag_id, self.task_id)]
         if self.map_index >= 0:
             names.append(str(self.map_index))
-        return f"af-{'.'.join(names)}-{_digest(self.task, self.run)}-{self.generation}-{self.try_number}"
+        return f"af-{'.'.join(names)}-{digest(self.task, self.run)}-{self.generation}-{self.try_number}"
 
     def named(self, wished: str) -> str:
         """
@@ -148,7 +148,8 @@ def _known(job: Mapping[str, Any]) -> Known | None:
     return Known(str(job["submission_id"]), generation, number, str(job.get("status")))
 
 
-def _digest(*parts: str) -> str:
+def digest(*parts: str) -> str:
+    """16 hexadecimal digits that stand for these texts."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
@@ -169,7 +170,7 @@ def _deployment() -> str:
 
     if name := here().settings.deployment:
         return name
-    return _digest(versions.configuration().get("api", "base_url", fallback="") or "")
+    return digest(versions.configuration().get("api", "base_url", fallback="") or "")
 
 
 class Known(NamedTuple):

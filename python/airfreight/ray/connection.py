@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airfreight.errors import InvalidError
+from airfreight.extra import Extra
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -41,9 +42,6 @@ RUNNER_IDLE_SECONDS = 900.0
 _DEFAULTS = ("num_cpus", "num_gpus", "memory", "resources", "runtime_env")
 
 _PORT_MAX = 65535
-
-_TRUE = {"true", "1", "yes", "on"}
-_FALSE = {"false", "0", "no", "off"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +132,7 @@ def read(connection: Any, conn_id: str, environ: Mapping[str, str] = os.environ)
     :param connection: Airflow's; ``None`` where none is defined and the environment alone says where Ray is.
     :raises InvalidError: a field has no meaning; the message names it.
     """
-    extra = _Extra(connection, conn_id)
+    extra = _Extra(connection, conn_id, "ray")
     address = extra.text("address") or _host(connection, conn_id) or environ.get("RAY_ADDRESS")
     token, basic = _credentials(connection, extra, environ)
     kubernetes = {
@@ -215,54 +213,15 @@ def _host(connection: Any, conn_id: str) -> str | None:
     return f"{scheme}://{name}{slash}{path}"
 
 
-class _Extra:
-    """The connection's ``extra``, field by field; a field left empty in a form is absent."""
-
-    def __init__(self, connection: Any, conn_id: str) -> None:
-        self._conn_id = conn_id
-        text = getattr(connection, "extra", None) or ""
-        try:
-            fields = json.loads(text) if text.strip() else {}
-        except ValueError:
-            raise InvalidError(
-                f"the extra of connection `{conn_id}` is not JSON", "write it as a JSON object, or leave it empty"
-            ) from None
-        if not isinstance(fields, dict):
-            raise InvalidError(
-                f"the extra of connection `{conn_id}` is not a JSON object",
-                'for example: {"address": "http://ray:8265"}',
-            )
-        self._fields: dict[str, Any] = fields
-
-    def get(self, name: str) -> Any:
-        value = self._fields.get(name)
-        if value in (None, ""):
-            # How connections made under Airflow 2 may spell it.
-            value = self._fields.get(f"extra__ray__{name}")
-        return None if value in (None, "") else value
-
-    def text(self, name: str) -> str | None:
-        value = self.get(name)
-        if value is None or isinstance(value, str):
-            return value.strip() or None if value else None
-        raise self._refuse(name, "a text")
-
-    def number(self, name: str, default: float, *, zero: bool = False) -> float:
-        value = self.get(name)
-        if value is None:
-            return default
-        with suppress(TypeError, ValueError):
-            number = float(value)
-            if number > 0 or (zero and number == 0):
-                return number
-        raise self._refuse(name, "a number of seconds" if zero else "a number of seconds above 0")
+class _Extra(Extra):
+    """What only connections to Ray have."""
 
     def port(self, name: str) -> int:
         value = self.get(name)
         with suppress(TypeError, ValueError):
             if 0 <= (number := int(value or 0)) <= _PORT_MAX:
                 return number
-        raise self._refuse(name, "a port, or 0 for any")
+        raise self.refuse(name, "a port, or 0 for any")
 
     def mode(self) -> str | None:
         from airfreight.settings import RAY_MODES
@@ -270,41 +229,7 @@ class _Extra:
         value = self.text("mode")
         if value is None or value.lower() in RAY_MODES:
             return value.lower() if value else None
-        raise self._refuse("mode", "auto, warm or cold")
-
-    def boolean(self, name: str, *, default: bool) -> bool:
-        value = self.get(name)
-        if value is None:
-            return default
-        if isinstance(value, bool):
-            return value
-        known = str(value).strip().lower()
-        if known in _TRUE | _FALSE:
-            return known in _TRUE
-        raise self._refuse(name, "true or false")
-
-    def verify(self) -> bool | str:
-        value = self.get("verify")
-        if isinstance(value, str) and value.strip().lower() not in _TRUE | _FALSE:
-            return value.strip()
-        return self.boolean("verify", default=True)
-
-    def mapping(self, name: str) -> dict[str, Any]:
-        value = self.get(name)
-        if isinstance(value, str):
-            with suppress(ValueError):
-                value = json.loads(value)
-        if value is None:
-            return {}
-        if not isinstance(value, dict):
-            raise self._refuse(name, "a JSON object")
-        return value
-
-    def texts(self, name: str) -> dict[str, str]:
-        mapping = self.mapping(name)
-        if any(isinstance(value, dict | list) for value in mapping.values()):
-            raise self._refuse(name, "a JSON object of texts")
-        return {str(key): value if isinstance(value, str) else json.dumps(value) for key, value in mapping.items()}
+        raise self.refuse("mode", "auto, warm or cold")
 
     def defaults(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -317,14 +242,10 @@ class _Extra:
                     try:
                         value = float(value)
                     except (TypeError, ValueError):
-                        raise self._refuse(name, "a number") from None
+                        raise self.refuse(name, "a number") from None
             if value:
                 found[name] = value
         return found
-
-    def _refuse(self, name: str, wanted: str) -> InvalidError:
-        # The value isn't repeated: it may be a secret.
-        return InvalidError(f"{name} in the extra of connection `{self._conn_id}` is not {wanted}")
 
 
 def mask(connection: RayConnection) -> None:

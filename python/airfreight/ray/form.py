@@ -79,3 +79,26 @@ def declaration() -> dict[str, Any]:
         "ui-field-behaviour": {"hidden-fields": HIDDEN, "relabeling": LABELS, "placeholders": PLACEHOLDERS},
         "conn-fields": {field.name: field.declaration() for field in FIELDS},
     }
+
+
+def widgets(fields: tuple[Field, ...]) -> dict[str, Any]:
+    """The fields as the form of Airflow 3.0 and 3.1 has them."""
+    from flask_appbuilder.fieldwidgets import (  # type: ignore[import-not-found,unused-ignore]
+        BS3PasswordFieldWidget,
+        BS3TextFieldWidget,
+    )
+    from wtforms import (  # type: ignore[import-not-found,import-untyped,unused-ignore]
+        BooleanField,
+        PasswordField,
+        StringField,
+    )
+
+    found: dict[str, Any] = {}
+    for each in fields:
+        if each.type == "boolean":
+            found[each.name] = BooleanField(each.label, default=each.default, description=each.description)
+        elif each.secret:
+            found[each.name] = PasswordField(each.label, widget=BS3PasswordFieldWidget(), description=each.description)
+        else:
+            found[each.name] = StringField(each.label, widget=BS3TextFieldWidget(), description=each.description)
+    return found

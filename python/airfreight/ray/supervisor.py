@@ -97,12 +97,12 @@ def place(waiting: Waiting, job_id: str, cursor: str | None, *, complete: bool) 
     return {"job": job_id, "try": waiting.try_number, "cursor": cursor, "complete": complete}
 
 
-async def saved_cursor(waiting: Waiting, job_id: str) -> Mapping[str, Any] | None:
+async def saved_cursor(waiting: Waiting, job_id: str, key: str = CURSOR_KEY) -> Mapping[str, Any] | None:
     """What :func:`save_cursor` has kept for this attempt and job."""
     from airflow.sdk.execution_time.comms import GetXCom
 
     try:
-        answer = await _ask(GetXCom(key=CURSOR_KEY, **waiting.coordinates()))
+        answer = await _ask(GetXCom(key=key, **waiting.coordinates()))
     except Silence:
         return None
     value = getattr(answer, "value", None)
@@ -111,10 +111,13 @@ async def saved_cursor(waiting: Waiting, job_id: str) -> Mapping[str, Any] | Non
     return value
 
 
-async def save_cursor(waiting: Waiting, job_id: str, cursor: str | None, *, complete: bool) -> bool:
+async def save_cursor(
+    waiting: Waiting, job_id: str, cursor: str | None, key: str = CURSOR_KEY, *, complete: bool
+) -> bool:
     """
     Keep how far the log has been copied.
 
+    :param key: the XCom that keeps it.
     :param complete: whether nothing was copied since; else the lines of the last seconds are in the log already.
     :returns: whether Airflow has taken it.
     """
@@ -122,7 +125,7 @@ async def save_cursor(waiting: Waiting, job_id: str, cursor: str | None, *, comp
 
     value = place(waiting, job_id, cursor, complete=complete)
     try:
-        await _ask(SetXCom(key=CURSOR_KEY, value=value, **waiting.coordinates()))
+        await _ask(SetXCom(key=key, value=value, **waiting.coordinates()))
     except Silence:
         return False
     return True

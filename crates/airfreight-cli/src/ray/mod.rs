@@ -18,11 +18,11 @@ use serde_json::json;
 
 use self::arguments::{RayCommand, SubmitOptions};
 use self::follow::{Following, follow};
-use self::signals::Signals;
 use crate::error::CliError;
 use crate::output::{Output, progress};
 
 pub(crate) use self::arguments::RayArguments;
+pub(crate) use self::signals::{Signals, Wish};
 
 /// Ray kills what SIGTERM does not end after three seconds; a loaded cluster takes its time to notice.
 const STOP_LIMIT: Duration = Duration::from_mins(1);

@@ -9,7 +9,7 @@ use crate::output::progress;
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(crate) enum Wish {
     /// Ctrl-C at a terminal, for the first time: perhaps.
     Ask,
     /// Stop the job.
@@ -19,7 +19,7 @@ pub(super) enum Wish {
 }
 
 /// SIGINT, SIGTERM and SIGQUIT, which don't end the command any more.
-pub(super) struct Signals {
+pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
     quit: Signal,
@@ -29,7 +29,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
@@ -40,7 +40,7 @@ impl Signals {
     }
 
     /// The next wish. Safe to cancel.
-    pub(super) async fn next(&mut self) -> Wish {
+    pub(crate) async fn next(&mut self) -> Wish {
         tokio::select! {
             _ = self.quit.recv() => Wish::Leave,
             _ = self.terminate.recv() => Wish::Stop,
@@ -54,7 +54,7 @@ impl Signals {
 
     /// Waits for the answer to a submission, which must not get lost: without it nobody knows whether there is a job.
     /// The second signal gives it up all the same.
-    pub(super) async fn hold<T, E>(&mut self, submitting: impl Future<Output = Result<T, E>>) -> Result<T, CliError>
+    pub(crate) async fn hold<T, E>(&mut self, submitting: impl Future<Output = Result<T, E>>) -> Result<T, CliError>
     where
         CliError: From<E>,
     {
