@@ -17,7 +17,8 @@ use crate::error::{AgentError, Refusal};
 /// Shorter ones could be guessed.
 const TOKEN_CHARACTERS_MIN: usize = 16;
 
-type Fingerprint = [u8; 32];
+/// What is kept of a token.
+pub(crate) type Fingerprint = [u8; 32];
 
 /// Where tokens of one right come from.
 #[derive(Debug, Clone, Default)]
@@ -66,6 +67,17 @@ impl Gate {
     /// Whether there are tokens at all.
     pub(crate) fn is_closed(&self) -> bool {
         self.read.exists() || self.write.exists()
+    }
+
+    /// What stands for a token with which one may read, in place of the token.
+    pub(crate) fn reader(&self, token: &str) -> Option<Fingerprint> {
+        let fingerprint = Sha256::digest(token.trim()).into();
+        self.still_reads(&fingerprint).then_some(fingerprint)
+    }
+
+    /// Whether one may still read with a token.
+    pub(crate) fn still_reads(&self, fingerprint: &Fingerprint) -> bool {
+        bool::from(self.read.knows(fingerprint) | self.write.knows(fingerprint))
     }
 
     /// Lets a request pass, or says why not.

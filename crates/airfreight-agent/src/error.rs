@@ -89,8 +89,8 @@ impl AgentError {
 pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
     kind: ErrorKind,
-    message: String,
-    hint: Option<String>,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
     /// The object's length, for who asked for a range that it doesn't have.
     length: Option<u64>,
 }

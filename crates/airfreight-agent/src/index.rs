@@ -49,9 +49,38 @@ pub(crate) type Place = (Reverse<i64>, ObjectName);
 
 struct Entry {
     created_ns: i64,
+    file_bytes: u64,
     tier: TierKind,
     /// The last count in which it was there.
     seen: u64,
+}
+
+/// What some objects come to; names of the same bytes count once.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Sum {
+    pub(crate) objects: u64,
+    pub(crate) bytes: u64,
+    /// The part of them that is on the spill disk.
+    pub(crate) spilled_bytes: u64,
+    pub(crate) newest_ns: i64,
+}
+
+impl Sum {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.objects += other.objects;
+        self.bytes += other.bytes;
+        self.spilled_bytes += other.spilled_bytes;
+        self.newest_ns = self.newest_ns.max(other.newest_ns);
+    }
+}
+
+/// A DAG run with what the store holds of it; empty names for objects that name none.
+#[derive(Debug)]
+#[expect(clippy::struct_field_names, reason = "Airflow's words")]
+pub(crate) struct Run {
+    pub(crate) dag_id: String,
+    pub(crate) run_id: String,
+    pub(crate) sum: Sum,
 }
 
 /// The objects of a store, as of a moment.
@@ -111,8 +140,35 @@ impl Index {
         Ok((counts, self.damaged))
     }
 
+    /// The runs that the store holds something of, in no order; those of one DAG, or all.
+    pub(crate) fn runs(&mut self, dag_id: Option<&str>) -> Result<Vec<Run>, StoreError> {
+        self.refresh()?;
+        let mut counted = HashSet::new();
+        let mut sums: HashMap<(&str, &str), Sum> = HashMap::new();
+        for ((Reverse(newest_ns), name), task) in &self.order {
+            let of = (task.dag_id.as_deref().unwrap_or_default(), task.run_id.as_deref().unwrap_or_default());
+            let Some(entry) = self.entries.get(name).filter(|_| dag_id.is_none_or(|wanted| wanted == of.0)) else {
+                continue;
+            };
+            let is_first = counted.insert(name.id());
+            let bytes = if is_first { entry.file_bytes } else { 0 };
+            sums.entry(of).or_default().add(Sum {
+                objects: u64::from(is_first),
+                bytes,
+                spilled_bytes: if entry.tier == TierKind::Spill { bytes } else { 0 },
+                newest_ns: *newest_ns,
+            });
+        }
+        let run =
+            |((dag_id, run_id), sum): ((&str, &str), Sum)| Run { dag_id: dag_id.into(), run_id: run_id.into(), sum };
+        Ok(sums.into_iter().map(run).collect())
+    }
+
     fn is_wanted(&self, filter: &Filter, place: &Place, task: &Task) -> bool {
-        let is = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
+        // Who asks for an empty name wants what has none.
+        let is = |wanted: &Option<String>, found: &Option<String>| {
+            wanted.as_ref().is_none_or(|wanted| wanted == found.as_deref().unwrap_or_default())
+        };
         is(&filter.dag_id, &task.dag_id)
             && is(&filter.run_id, &task.run_id)
             && is(&filter.task_id, &task.task_id)
@@ -172,7 +228,8 @@ impl Index {
         self.tasks.insert(Arc::clone(&task));
         let created_ns = description.created_ns;
         self.order.insert((Reverse(created_ns), name), task);
-        self.entries.insert(name, Entry { created_ns, tier, seen: self.count });
+        let file_bytes = description.file_bytes;
+        self.entries.insert(name, Entry { created_ns, file_bytes, tier, seen: self.count });
         true
     }
 }

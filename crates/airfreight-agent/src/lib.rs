@@ -10,6 +10,7 @@ mod limits;
 mod listing;
 mod metrics;
 mod objects;
+mod page;
 mod patient;
 mod range;
 mod routes;
@@ -20,6 +21,7 @@ mod uploads;
 
 pub use access::{Access, Tokens};
 pub use error::AgentError;
+pub use page::AirflowUrl;
 pub use server::{Agent, DEFAULT_ADDRESS, Options};
 pub use tls::ServerTls;
 

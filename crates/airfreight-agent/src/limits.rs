@@ -22,6 +22,8 @@ pub(crate) const SLOWEST_BYTES_PER_SECOND: u64 = 64 << 10;
 pub(crate) const BLOCK_BYTES: usize = 4 << 20;
 /// A longer answer carries no checksum: computing it first would keep its reader waiting.
 pub(crate) const CHECKED_BYTES_MAX: u64 = 64 << 20;
+/// The form in which a token comes.
+pub(crate) const FORM_BYTES_MAX: usize = 16 << 10;
 /// Objects on one page of a listing, at most and by default.
 pub(crate) const PAGE_MAX: usize = 1000;
 pub(crate) const PAGE_DEFAULT: usize = 100;

@@ -69,22 +69,33 @@ pub(crate) async fn list(
     let tier = wanted.tier.as_deref().map(tier).transpose()?;
     let filter = Filter { dag_id: wanted.dag_id, run_id: wanted.run_id, task_id: wanted.task_id, tier };
     blocking(move || {
-        let mut index = shared.index.lock().unwrap_or_else(PoisonError::into_inner);
-        let (places, more) = index.page(&filter, after, limit)?;
-        drop(index);
-        let cursor = places.last().filter(|_| more).map(|(Reverse(created_ns), name)| format!("{created_ns}.{name}"));
-        let mut objects = Vec::with_capacity(places.len());
-        for (_, name) in places {
-            match shared.store.describe(name) {
-                Ok(description) => objects.push(Item::new(&description, false)),
-                // It went between the listing and now, or is damaged: that is told to who reads it.
-                Err(StoreError::NotFound { .. } | StoreError::Corrupt { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(Json(Page { objects, cursor }))
+        let (found, cursor) = page(&shared, &filter, after, limit)?;
+        Ok(Json(Page { objects: found.iter().map(|object| Item::new(object, false)).collect(), cursor }))
     })
     .await
+}
+
+/// The objects of a page, and where the next one begins.
+pub(crate) fn page(
+    shared: &Shared,
+    filter: &Filter,
+    after: Option<Place>,
+    limit: usize,
+) -> Result<(Vec<Description>, Option<String>), Refusal> {
+    let mut index = shared.index.lock().unwrap_or_else(PoisonError::into_inner);
+    let (places, more) = index.page(filter, after, limit)?;
+    drop(index);
+    let cursor = places.last().filter(|_| more).map(|(Reverse(created_ns), name)| format!("{created_ns}.{name}"));
+    let mut objects = Vec::with_capacity(places.len());
+    for (_, name) in places {
+        match shared.store.describe(name) {
+            Ok(description) => objects.push(description),
+            // It went between the listing and now, or is damaged: that is told to who reads it.
+            Err(StoreError::NotFound { .. } | StoreError::Corrupt { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok((objects, cursor))
 }
 
 /// One object with its preview.
@@ -125,7 +136,8 @@ fn tier(text: &str) -> Result<TierKind, Refusal> {
     found.ok_or_else(|| Refusal::invalid("`tier` is none of memory, disk and spill"))
 }
 
-fn place(cursor: &str) -> Result<Place, Refusal> {
+/// Where a page begins that is asked for by the end of the one before.
+pub(crate) fn place(cursor: &str) -> Result<Place, Refusal> {
     let parsed = cursor.split_once('.').and_then(|(created_ns, name)| {
         Some((Reverse(created_ns.parse::<i64>().ok()?), name.parse::<ObjectName>().ok()?))
     });

@@ -21,7 +21,8 @@ use crate::index::Index;
 use crate::limits::UPLOADS_MAX;
 use crate::metrics::{self, Metrics};
 use crate::objects::Opened;
-use crate::{listing, objects, uploads};
+use crate::page::Page;
+use crate::{listing, objects, page, uploads};
 
 /// What all requests share.
 pub(crate) struct Shared {
@@ -30,7 +31,8 @@ pub(crate) struct Shared {
     pub(crate) opened: Opened,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) uploads: Semaphore,
-    gate: Gate,
+    pub(crate) gate: Gate,
+    pub(crate) page: Page,
 }
 
 /// Who asks, for the log.
@@ -38,10 +40,10 @@ pub(crate) struct Shared {
 pub(crate) struct Peer(pub(crate) std::net::SocketAddr);
 
 impl Shared {
-    pub(crate) fn new(store: Store, gate: Gate, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub(crate) fn new(store: Store, gate: Gate, metrics: Arc<Metrics>, page: Page) -> Arc<Self> {
         let index = Mutex::new(Index::new(store.clone()));
         let uploads = Semaphore::new(UPLOADS_MAX);
-        Arc::new(Self { store, index, opened: Opened::default(), metrics, uploads, gate })
+        Arc::new(Self { store, index, opened: Opened::default(), metrics, uploads, gate, page })
     }
 }
 
@@ -68,6 +70,7 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
         .route("/v1/health", get(health))
         .route("/v1/ready", get(ready))
         .method_not_allowed_fallback(not_allowed)
+        .merge(page::router(shared))
         .merge(guarded)
         .layer(from_fn_with_state(Arc::clone(shared), count))
         .with_state(Arc::clone(shared))
@@ -100,6 +103,7 @@ fn known(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",
+        Method::POST => "POST",
         Method::PUT => "PUT",
         Method::DELETE => "DELETE",
         _ => "other",
@@ -123,35 +127,38 @@ async fn ready(State(shared): State<Arc<Shared>>) -> Result<Response, Refusal> {
 
 async fn read_metrics(State(shared): State<Arc<Shared>>) -> Result<Response, Refusal> {
     blocking(move || {
-        let metrics = &shared.metrics;
-        let usage = shared.store.usage();
-        let own = shared.store.kind().as_str();
-        for (state, bytes) in [("used", usage.used_bytes), ("warm", usage.warm_bytes), ("spilled", usage.spilled_bytes)]
-        {
-            metrics.store_bytes.get_or_create(&metrics::State { state }).set(bytes);
-        }
-        for (tier, bytes) in [(own, usage.capacity_bytes), ("spill", usage.spill_capacity_bytes)] {
-            metrics.store_limit_bytes.get_or_create(&metrics::Tier { tier }).set(bytes);
-        }
-        let (objects, damaged) = shared.index.lock().unwrap_or_else(PoisonError::into_inner).counts()?;
-        for (tier, count) in objects {
-            metrics.store_objects.get_or_create(&metrics::Tier { tier }).set(count);
-        }
-        metrics.damaged_objects.set(i64::try_from(damaged).unwrap_or(i64::MAX));
-        let text = metrics.encode().map_err(|error| Refusal::broken(&error))?;
         let form = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-        Ok(([(CONTENT_TYPE, form)], text).into_response())
+        Ok(([(CONTENT_TYPE, form)], encoded_metrics(&shared)?).into_response())
     })
     .await
+}
+
+/// All metrics as of now.
+pub(crate) fn encoded_metrics(shared: &Shared) -> Result<String, Refusal> {
+    let metrics = &shared.metrics;
+    let usage = shared.store.usage();
+    let own = shared.store.kind().as_str();
+    for (state, bytes) in [("used", usage.used_bytes), ("warm", usage.warm_bytes), ("spilled", usage.spilled_bytes)] {
+        metrics.store_bytes.get_or_create(&metrics::State { state }).set(bytes);
+    }
+    for (tier, bytes) in [(own, usage.capacity_bytes), ("spill", usage.spill_capacity_bytes)] {
+        metrics.store_limit_bytes.get_or_create(&metrics::Tier { tier }).set(bytes);
+    }
+    let (objects, damaged) = shared.index.lock().unwrap_or_else(PoisonError::into_inner).counts()?;
+    for (tier, count) in objects {
+        metrics.store_objects.get_or_create(&metrics::Tier { tier }).set(count);
+    }
+    metrics.damaged_objects.set(i64::try_from(damaged).unwrap_or(i64::MAX));
+    metrics.encode().map_err(|error| Refusal::broken(&error))
 }
 
 async fn nothing_there(request: Request) -> Refusal {
     let message = format!("there is nothing at `{}`", request.uri().path().chars().take(100).collect::<String>());
     Refusal::new(StatusCode::NOT_FOUND, ErrorKind::NotFound, message)
-        .hint("objects are at /v1/objects; docs/openapi.yaml says what else there is")
+        .hint("the page is at /, objects are at /v1/objects; docs/openapi.yaml says what else there is")
 }
 
-async fn not_allowed(request: Request) -> Refusal {
+pub(crate) async fn not_allowed(request: Request) -> Refusal {
     let message = format!("`{}` cannot be done there", request.method().as_str().chars().take(20).collect::<String>());
     Refusal::new(StatusCode::METHOD_NOT_ALLOWED, ErrorKind::Invalid, message)
 }

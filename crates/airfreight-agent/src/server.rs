@@ -26,6 +26,7 @@ use crate::access::{Access, Gate};
 use crate::error::AgentError;
 use crate::limits::{CONNECTIONS_MAX, HANDSHAKE_MAX, HEAD_BYTES_MAX, HEAD_TIME_MAX, HEADERS_MAX, SILENCE_MAX};
 use crate::metrics::Metrics;
+use crate::page::{AirflowUrl, Page};
 use crate::patient::Patient;
 use crate::routes::{Peer, Shared, router, warm_up};
 use crate::tls::{Acceptor, ServerTls};
@@ -45,6 +46,8 @@ pub struct Options {
     pub access: Access,
     /// With which certificate, if any.
     pub tls: Option<ServerTls>,
+    /// Where the page leads to task instances, and which site may show it in a frame.
+    pub airflow_url: Option<AirflowUrl>,
     /// How long answers may go on after the agent was asked to end.
     pub grace: Duration,
 }
@@ -55,6 +58,7 @@ impl Default for Options {
             listen: vec![DEFAULT_ADDRESS.into()],
             access: Access::default(),
             tls: None,
+            airflow_url: None,
             grace: Duration::from_secs(30),
         }
     }
@@ -94,7 +98,8 @@ impl Agent {
                 listeners.push(listener);
             }
         }
-        let shared = Shared::new(store, gate, Metrics::new());
+        let page = Page::new(options.airflow_url.clone(), tls.is_some());
+        let shared = Shared::new(store, gate, Metrics::new(), page);
         Ok(Self { listeners, router: router(&shared), shared, tls, grace: options.grace })
     }
 

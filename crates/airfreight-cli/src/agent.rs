@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use airfreight_agent::{Access, Agent, DEFAULT_ADDRESS, Options, ServerTls, Tokens};
+use airfreight_agent::{Access, Agent, AirflowUrl, DEFAULT_ADDRESS, Options, ServerTls, Tokens};
 use clap::{Args, ValueEnum};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
@@ -51,6 +51,11 @@ pub(crate) struct AgentOptions {
     /// Let in only those whose certificate one of the authorities in this file has signed
     #[arg(long, value_name = "PATH", env = "AIRFREIGHT_AGENT_TLS_CLIENT_CA", requires = "tls_certificate")]
     tls_client_ca: Option<PathBuf>,
+
+    /// Where people find Airflow's UI: the page links to it, and it alone may show the page in a frame (default: the
+    /// setting `api_url`)
+    #[arg(long, value_name = "URL", env = "AIRFREIGHT_AGENT_AIRFLOW_URL")]
+    airflow_url: Option<String>,
 
     /// How long answers may go on after SIGTERM
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
@@ -128,7 +133,16 @@ impl AgentOptions {
             listen: self.listen.clone(),
             access: Access { read, write },
             tls,
+            airflow_url: self.airflow(settings)?,
             grace: Duration::from_secs(self.grace_seconds.into()),
         })
+    }
+    fn airflow(&self, settings: &Settings) -> Result<Option<AirflowUrl>, CliError> {
+        let given = self.airflow_url.clone().map(|text| (text, "--airflow-url".to_owned()));
+        let Some((text, origin)) = given.or_else(|| settings.api_url_and_origin()) else { return Ok(None) };
+        match AirflowUrl::new(&text) {
+            Some(url) => Ok(Some(url)),
+            None => Err(CliError::Setting { origin, text, expected: "a URL such as https://airflow.example.com" }),
+        }
     }
 }

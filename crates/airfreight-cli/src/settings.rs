@@ -131,7 +131,12 @@ impl Settings {
     }
 
     pub(crate) fn api_url(&self) -> Option<String> {
-        self.text("api_url").map(|(text, _)| text)
+        self.api_url_and_origin().map(|(text, _)| text)
+    }
+
+    /// The same, and where it was found.
+    pub(crate) fn api_url_and_origin(&self) -> Option<(String, String)> {
+        self.text("api_url")
     }
 
     /// The token of the API, from a file or the environment, never from an argument.

@@ -209,6 +209,12 @@ impl Store {
         &self.inner.limits.spill_path
     }
 
+    /// How long an object lives after its last use, where nobody said otherwise of it.
+    #[must_use]
+    pub fn ttl(&self) -> Duration {
+        self.inner.limits.ttl
+    }
+
     /// Begins an object.
     ///
     /// # Errors
