@@ -130,7 +130,7 @@ pub(crate) async fn find_or_start(inner: &Inner, limit: Duration) -> Result<Beac
                 };
                 if starts >= STARTS_MAX {
                     let how = last.map_or_else(|| "vanished".to_owned(), |job| ending(&job));
-                    return Err(failed(client, &format!("its job {how}")));
+                    return Err(failed(client, &format!("the last job of {id} {how}")));
                 }
                 if before && !make_way(client, &next).await? {
                     "somebody else is starting it".to_owned()
