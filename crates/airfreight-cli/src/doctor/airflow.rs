@@ -120,7 +120,7 @@ fn executor(executor: &str, shared_store: bool) -> Check {
             "executor",
             format!("{executor}: the store ends with the task's container, so values larger than a row are refused"),
             "mount a hostPath volume at [airfreight] store_path into every pod of a node and set shared_store = True, \
-             or, with a later release, run an agent on every node or checkpoint values to a bucket",
+             with an agent on every node for tasks on the others; or keep copies in a bucket with checkpoint=True",
         );
     }
     if has(&["Celery", "Edge"]) {
