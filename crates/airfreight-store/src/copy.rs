@@ -10,6 +10,7 @@
 
 use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ const BATCH_BYTES: u64 = 4 * HUGE_PAGE_BYTES;
 const COPY_BYTES_MAX: usize = 16 << 20;
 /// In fragmented memory the kernel may look for huge pages much longer than small ones take.
 const PATIENCE: Duration = Duration::from_millis(20);
-const PATIENCE_PER_BATCH: Duration = Duration::from_millis(4);
+const PATIENCE_PER_PAGE: Duration = Duration::from_millis(1);
 
 /// Bytes with their place in the file. Pieces ascend and leave no gaps.
 pub(crate) struct Piece<'a> {
@@ -57,6 +58,36 @@ impl<'a> Piece<'a> {
     }
 }
 
+/// How long a file's writers go on asking for huge pages; in parts or in threads, it is one for all of them.
+pub(crate) struct Patience {
+    left_nanos: AtomicI64,
+}
+
+impl Patience {
+    pub(crate) fn new() -> Self {
+        Self { left_nanos: AtomicI64::new(nanos(PATIENCE)) }
+    }
+
+    fn is_over(&self) -> bool {
+        self.left_nanos.load(Ordering::Relaxed) < 0
+    }
+
+    /// So many huge pages took this long.
+    fn took(&self, time: Duration, pages: u64) {
+        let allowed = PATIENCE_PER_PAGE.saturating_mul(u32::try_from(pages).unwrap_or(u32::MAX));
+        self.left_nanos.fetch_add(nanos(allowed).saturating_sub(nanos(time)), Ordering::Relaxed);
+    }
+
+    /// There are none.
+    fn end(&self) {
+        self.left_nanos.store(-1, Ordering::Relaxed);
+    }
+}
+
+fn nanos(time: Duration) -> i64 {
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
+}
+
 /// Writes pieces to a file whose first `resident_bytes` have pages.
 pub(crate) fn write_resident(fd: BorrowedFd<'_>, pieces: &[Piece<'_>], resident_bytes: u64) -> Result<()> {
     let end = resident_bytes / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
@@ -71,16 +102,16 @@ pub(crate) fn write_resident(fd: BorrowedFd<'_>, pieces: &[Piece<'_>], resident_
 }
 
 /// Writes pieces to a file of at least their length, in shared memory, which has no pages there.
-pub(crate) fn write_fresh(fd: BorrowedFd<'_>, pieces: &[Piece<'_>]) -> Result<()> {
+pub(crate) fn write_fresh(fd: BorrowedFd<'_>, pieces: &[Piece<'_>], patience: &Patience) -> Result<()> {
     let start = pieces.first().map_or(0, |piece| piece.offset).next_multiple_of(HUGE_PAGE_BYTES);
     let end = pieces.last().map_or(0, Piece::end) / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
     crash_point("write.half");
-    if end < start + HUGE_BYTES_MIN || gives_huge_pages(fd) {
+    if end < start + HUGE_BYTES_MIN || patience.is_over() || gives_huge_pages(fd) {
         return write_range(fd, pieces, 0, u64::MAX);
     }
     write_range(fd, pieces, 0, start)?;
     shared(start, end, |start, end| {
-        let done = fill_huge(fd, pieces, start, end)?;
+        let done = fill_huge(fd, pieces, start, end, patience)?;
         write_range(fd, pieces, done, end)
     })?;
     write_range(fd, pieces, end, u64::MAX)
@@ -132,20 +163,21 @@ fn shared(start: u64, end: u64, write: impl Fn(u64, u64) -> Result<()> + Sync) -
 /// Makes huge pages and copies into them.
 ///
 /// The answer is how far that went: less than to `end` when they can't be had, or only slowly.
-fn fill_huge(fd: BorrowedFd<'_>, pieces: &[Piece<'_>], start: u64, end: u64) -> Result<u64> {
+fn fill_huge(fd: BorrowedFd<'_>, pieces: &[Piece<'_>], start: u64, end: u64, patience: &Patience) -> Result<u64> {
     let Ok(mapping) = Mapping::window(fd, start, usize::try_from(end - start).map_err(|_| Errno::FBIG)?) else {
         return Ok(start);
     };
-    let mut deadline = worked() + PATIENCE;
     let mut done = start;
-    while done < end && worked() < deadline {
+    while done < end && !patience.is_over() {
         let batch_end = end.min(done + BATCH_BYTES);
+        let began = worked();
         if make_huge(fd, &mapping, start, done, batch_end).is_err() {
+            patience.end();
             break;
         }
         crash_point("write.huge");
         copy_into(&mapping, start, pieces, done, batch_end)?;
-        deadline += PATIENCE_PER_BATCH;
+        patience.took(worked().saturating_sub(began), (batch_end - done) / HUGE_PAGE_BYTES);
         done = batch_end;
     }
     Ok(done)
@@ -252,7 +284,7 @@ mod tests {
         for lengths in LENGTHS {
             let content = bytes(lengths.iter().sum());
             for file in files(&content) {
-                write_fresh(file.as_fd(), &pieces(&content, 0, lengths)).unwrap();
+                write_fresh(file.as_fd(), &pieces(&content, 0, lengths), &Patience::new()).unwrap();
                 assert!(content_of(&file) == content, "{lengths:?}");
             }
         }
@@ -263,8 +295,11 @@ mod tests {
         let content = bytes(23 * MIB);
         for file in files(&content) {
             let (first, rest) = (3 * MIB + 17, 20 * MIB - 17);
-            write_fresh(file.as_fd(), &pieces(&content, 0, &[first])).unwrap();
-            write_fresh(file.as_fd(), &pieces(&content, first, &[rest])).unwrap();
+            let patience = Patience::new();
+            write_fresh(file.as_fd(), &pieces(&content, 0, &[first]), &patience).unwrap();
+            // Between the two, the memory has turned out to be in pieces.
+            patience.took(Duration::from_secs(1), 1);
+            write_fresh(file.as_fd(), &pieces(&content, first, &[rest]), &patience).unwrap();
             assert!(content_of(&file) == content);
         }
     }

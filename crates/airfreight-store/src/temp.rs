@@ -65,6 +65,7 @@ pub(crate) struct Temp {
     reserved_bytes: u64,
     /// How many leading bytes already have pages.
     resident_bytes: u64,
+    patience: copy::Patience,
     published: bool,
     /// Who writes it: a forked child inherits the value, but not the file.
     writer: Pid,
@@ -98,6 +99,7 @@ impl Temp {
             fd,
             reserved_bytes: footprint(bytes),
             resident_bytes: 0,
+            patience: copy::Patience::new(),
             published: false,
             writer: getpid(),
         };
@@ -117,6 +119,7 @@ impl Temp {
             fd: claimed.fd,
             reserved_bytes: footprint(claimed.bytes.max(bytes)),
             resident_bytes: claimed.bytes.min(bytes),
+            patience: copy::Patience::new(),
             published: false,
             writer: getpid(),
         };
@@ -182,7 +185,7 @@ impl Temp {
     pub(crate) fn write(&self, pieces: &[Piece<'_>]) -> Result<()> {
         let fd = self.fd.as_fd();
         let written = match (self.resident_bytes, self.kind) {
-            (0, TierKind::Memory) => copy::write_fresh(fd, pieces),
+            (0, TierKind::Memory) => copy::write_fresh(fd, pieces, &self.patience),
             (0, TierKind::Disk | TierKind::Spill) => copy::write_plain(fd, pieces),
             (resident_bytes, _) => copy::write_resident(fd, pieces, resident_bytes),
         };
@@ -193,7 +196,7 @@ impl Temp {
     pub(crate) fn write_part(&self, pieces: &[Piece<'_>]) -> Result<()> {
         let fd = self.fd.as_fd();
         let written = match (self.resident_bytes, self.kind) {
-            (0, TierKind::Memory) => copy::write_fresh(fd, pieces),
+            (0, TierKind::Memory) => copy::write_fresh(fd, pieces, &self.patience),
             // To map a whole file for each of its parts would cost more than it saves.
             _ => copy::write_plain(fd, pieces),
         };
