@@ -34,7 +34,8 @@ def _serve(arguments: dict[str, Any], folder: Path) -> None:
     from airfreight.ray.parcel import driver_package
 
     nbytes = arguments["nbytes"]
-    capacity = 3 * nbytes + 64 * MB
+    # A quarter of it is for warm segments, and takes a value, as it does with a worker's defaults.
+    capacity = 5 * nbytes + 64 * MB
     here, there = ({"path": str(folder / name), "capacity_bytes": capacity} for name in ("here", "there"))
     store, other = Store(here["path"], capacity_bytes=capacity), Store(there["path"], capacity_bytes=capacity)
     name, small = _put(store, nbytes), _put(store, 1000)

@@ -23,11 +23,15 @@ pub(crate) struct Export {
 }
 
 /// Lets the cluster write a value where it can be read by this route. The same question again is the same export.
+///
+/// On the runner's own port each chunk comes with its checksum; `listed` asks for all of them beforehand, which takes the
+/// cluster as long as reading the value.
 pub(crate) async fn export(
     runner: &Runner,
     value: &ValueKey,
     route: Route,
     urls: Option<&BucketUrls>,
+    listed: bool,
     action: &str,
 ) -> Result<Export> {
     #[derive(Deserialize)]
@@ -41,7 +45,7 @@ pub(crate) async fn export(
         node_id: Option<String>,
     }
     let body = json!({
-        "owner": value.owner, "generation": value.generation, "key": value.key, "to": target(route, urls),
+        "owner": value.owner, "generation": value.generation, "key": value.key, "to": target(route, urls, listed),
     });
     let address = runner.client().address();
     let unreadable = |source: String| RayError::Unreadable {
@@ -59,8 +63,11 @@ pub(crate) async fn export(
         if answer.state != "ready" {
             continue;
         }
-        let chunks = match (answer.nbytes, answer.chunk, answer.crc32) {
-            (Some(nbytes), Some(chunk), Some(crc32)) => Chunks::new(nbytes, chunk, crc32),
+        let needs_list = listed || matches!(route, Route::Dashboard | Route::Bucket);
+        let chunks = match (answer.nbytes, answer.chunk) {
+            (Some(nbytes), Some(chunk)) if answer.crc32.is_some() || !needs_list => {
+                Chunks::new(nbytes, chunk, answer.crc32)
+            }
             _ => None,
         };
         let chunks = chunks.ok_or_else(|| unreadable("its chunks make no file".into()))?;
@@ -88,7 +95,7 @@ pub(crate) async fn forget(runner: &Runner, export: &Export) {
     let _ = runner.request(Method::DELETE, &format!("/v1/exports/{}", export.id), None).await;
 }
 
-fn target(route: Route, urls: Option<&BucketUrls>) -> Value {
+fn target(route: Route, urls: Option<&BucketUrls>, listed: bool) -> Value {
     match (route, urls) {
         (Route::Dashboard, _) => json!({"kind": "log"}),
         (Route::Bucket, Some(urls)) => {
@@ -96,6 +103,7 @@ fn target(route: Route, urls: Option<&BucketUrls>) -> Value {
                 urls.headers.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
             json!({"kind": "url", "url": urls.put, "headers": headers})
         }
+        _ if listed => json!({"kind": "port", "checksums": true}),
         _ => json!({"kind": "port"}),
     }
 }

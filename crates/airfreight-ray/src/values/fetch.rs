@@ -1,17 +1,21 @@
 //! From the cluster to this host.
 
 use airfreight_core::{ErrorKind, chain};
+use bytes::BytesMut;
+use futures_util::{StreamExt, stream};
 
 use super::attempts::Attempts;
 use super::export::{Export, export, forget, value_bytes};
 use super::lines::Lines;
-use super::put::{Arrival, Course};
+use super::put::{Arrival, Course, Spare};
 use super::route::choose;
 use super::stream::{Place, Trouble};
 use super::{BucketUrls, Landing, Progress, Route, TransferError, ValueKey};
 use crate::runner::Runner;
 use crate::{RayError, Result};
 
+/// How many chunks come from the runner's own port at a time: while it sums one, it sends another.
+const LANES: usize = 2;
 /// A value that vanishes so often while it is read isn't worth another export.
 const EXPORTS_MAX: u32 = 5;
 
@@ -41,7 +45,7 @@ impl Runner {
             known => known,
         };
         let route = choose(self, route, file_bytes.unwrap_or(0), urls.is_some(), &action).await?;
-        let mut made = match export(self, value, route, urls, &action).await {
+        let mut made = match export(self, value, route, urls, false, &action).await {
             Err(error) if route == Route::Dashboard && error.kind() == ErrorKind::Full => {
                 return Err(TransferError::OutOfReach { action, obstacle: chain(&error) });
             }
@@ -55,7 +59,8 @@ impl Runner {
         while arrival.chunks.missing().is_some() {
             let read = match route {
                 Route::Dashboard => self.read_log(&made, &mut line_bytes, &mut arrival).await,
-                _ => self.read_ranges(&made, urls.filter(|_| route == Route::Bucket), &mut arrival).await,
+                Route::Bucket => self.read_url(urls, &mut arrival).await,
+                Route::Auto | Route::Port => self.read_chunks(&made, &mut arrival).await,
             };
             let settled = arrival.settle().await;
             if arrival.has_advanced() {
@@ -74,7 +79,8 @@ impl Runner {
                         return Err(RayError::Cut { what: action, address, bytes: progress.get().0, source }.into());
                     }
                     attempts.failed(source).await?;
-                    made = export(self, value, route, urls, &action).await?;
+                    // Computed anew, the value may be another: what is here is kept only if it is the same.
+                    made = export(self, value, route, urls, arrival.chunks.has_some(), &action).await?;
                     if made.chunks.file_bytes() == arrival.chunks.file_bytes() {
                         arrival.renew(made.chunks.clone());
                     } else {
@@ -88,20 +94,44 @@ impl Runner {
         arrival.finish()
     }
 
-    /// Reads the first run of missing chunks. What comes damaged stays missing.
-    async fn read_ranges<L: Landing>(
+    /// Reads the missing chunks from the runner's own port. What comes damaged stays missing.
+    async fn read_chunks<L: Landing>(&self, made: &Export, arrival: &mut Arrival<L>) -> Result<(), Stop<L::Error>> {
+        let place = &Place::Port { runner: self.clone(), path: format!("/v1/exports/{}/data", made.id) };
+        let missing = arrival.chunks.all_missing();
+        let wanted: Vec<_> =
+            missing.into_iter().map(|index| (index, arrival.chunks.offset(index), arrival.chunks.end(index))).collect();
+        let spare = &arrival.spare.clone();
+        let mut reads = stream::iter(wanted)
+            .map(|(index, start, end)| async move {
+                let (bytes, crc32) = read_chunk(place, start, end, spare).await?;
+                Ok::<_, Trouble>((index, crc32, bytes))
+            })
+            .buffer_unordered(LANES);
+        loop {
+            tokio::select! {
+                settled = arrival.settle_one(), if arrival.is_writing() => settled.map_err(Stop::Near)?,
+                read = reads.next(), if !arrival.is_busy() => match read {
+                    None => return Ok(()),
+                    Some(read) => {
+                        let (index, crc32, bytes) = read?;
+                        arrival.put(index, arrival.chunks.crc32(index).unwrap_or(crc32), bytes);
+                    }
+                },
+            }
+        }
+    }
+
+    /// Reads the first run of missing chunks from a URL. What comes damaged stays missing.
+    async fn read_url<L: Landing>(
         &self,
-        made: &Export,
         urls: Option<&BucketUrls>,
         arrival: &mut Arrival<L>,
     ) -> Result<(), Stop<L::Error>> {
-        let place = match urls {
-            Some(urls) => Place::url(&urls.get, self).map_err(Trouble::Lasting)?,
-            None => Place::Port { runner: self.clone(), path: format!("/v1/exports/{}/data", made.id) },
-        };
+        let url = urls.map(|urls| urls.get.as_str()).unwrap_or_default();
+        let place = Place::url(url, self).map_err(Trouble::Lasting)?;
         let Some(run) = arrival.chunks.missing() else { return Ok(()) };
         let (start, end) = (arrival.chunks.offset(run.start), arrival.chunks.end(run.end - 1));
-        let mut body = place.open(start, end).await?;
+        let (mut body, _) = place.open(start, end).await?;
         let mut course = Course::at(start);
         while course.position() < end {
             let bytes = body.chunk().await.map_err(Trouble::Passing)?;
@@ -154,6 +184,24 @@ impl Runner {
         }
         Ok(())
     }
+}
+
+/// Reads one chunk, and the checksum that it should have.
+async fn read_chunk(place: &Place, start: u64, end: u64, spare: &Spare) -> Result<(BytesMut, u32), Trouble> {
+    let len = usize::try_from(end - start).unwrap_or(usize::MAX);
+    let (mut body, crc32) = place.open(start, end).await?;
+    let crc32 = crc32.ok_or_else(|| Trouble::Passing("the answer names no checksum".into()))?;
+    let mut bytes = spare.take(len);
+    while let Some(part) = body.chunk().await.map_err(Trouble::Passing)? {
+        if bytes.len() + part.len() > len {
+            return Err(Trouble::Passing("the answer is longer than what was asked for".into()));
+        }
+        bytes.extend_from_slice(&part);
+    }
+    if bytes.len() < len {
+        return Err(Trouble::Passing("the answer ended too early".into()));
+    }
+    Ok((bytes, crc32))
 }
 
 /// Makes room for an export, which may take a while.

@@ -1,9 +1,9 @@
-//! Writing what arrives, beside the network: while one chunk is checked and written, the next one comes.
+//! Writing what arrives, beside the network: while chunks are checked and written, the next ones come.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::BytesMut;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use super::chunks::Chunks;
 use super::{Landing, Progress, TransferError, crc32};
@@ -11,6 +11,8 @@ use crate::RayError;
 
 /// How often a chunk may come damaged.
 const DAMAGES_MAX: u32 = 3;
+/// How many chunks are written at a time.
+const WRITERS: usize = 2;
 
 /// Bytes that come one after the other, gathered into chunks.
 pub(crate) struct Course {
@@ -42,12 +44,15 @@ impl Course {
             let begins = self.position == arrival.chunks.offset(index);
             if !self.buffer.is_empty() || (begins && arrival.chunks.is_missing(index)) {
                 if begins {
-                    self.buffer = arrival.spare.pop().unwrap_or_default();
-                    self.buffer.reserve(arrival.chunks.len(index));
+                    self.buffer = arrival.spare.take(arrival.chunks.len(index));
                 }
                 self.buffer.extend_from_slice(&bytes[..taken]);
                 if taken == left {
-                    arrival.put(index, std::mem::take(&mut self.buffer)).await?;
+                    while arrival.is_busy() {
+                        arrival.settle_one().await?;
+                    }
+                    let crc32 = arrival.chunks.crc32(index).unwrap_or_default();
+                    arrival.put(index, crc32, std::mem::take(&mut self.buffer));
                 }
             }
             self.position += taken as u64;
@@ -57,21 +62,40 @@ impl Course {
     }
 }
 
-/// A landing, the chunks that are still to come, and at most one that is being written.
+/// Buffers of chunks that are written, for the next ones: fresh memory costs more than what is read into it.
+#[derive(Clone, Default)]
+pub(crate) struct Spare(Arc<Mutex<Vec<BytesMut>>>);
+
+impl Spare {
+    /// An empty buffer with so much room.
+    pub(crate) fn take(&self, len: usize) -> BytesMut {
+        let mut buffer = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        buffer.reserve(len);
+        buffer
+    }
+
+    fn give(&self, mut buffer: BytesMut) {
+        buffer.clear();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+    }
+}
+
+/// A landing, the chunks that are still to come, and those that are being written.
 pub(crate) struct Arrival<L: Landing> {
     pub(crate) chunks: Chunks,
     action: String,
     landing: Arc<L>,
     progress: Progress,
     damages: Vec<u32>,
-    spare: Vec<BytesMut>,
-    writing: Option<JoinHandle<Written<L::Error>>>,
+    pub(crate) spare: Spare,
+    writing: JoinSet<Written<L::Error>>,
     /// Whether anything has arrived since this was asked last.
     advanced: bool,
 }
 
 struct Written<E> {
     index: usize,
+    crc32: u32,
     bytes: BytesMut,
     outcome: Result<bool, E>,
 }
@@ -85,35 +109,50 @@ impl<L: Landing> Arrival<L> {
             action: action.to_owned(),
             landing: Arc::new(landing),
             progress,
-            spare: Vec::new(),
-            writing: None,
+            spare: Spare::default(),
+            writing: JoinSet::new(),
             advanced: false,
         }
     }
 
-    /// Hands over a whole chunk; what was handed over before is written by then.
-    async fn put(&mut self, index: usize, bytes: BytesMut) -> Result<(), TransferError<L::Error>> {
-        self.settle().await?;
-        let (landing, offset, expected) =
-            (Arc::clone(&self.landing), self.chunks.offset(index), self.chunks.crc32(index));
-        self.writing = Some(tokio::task::spawn_blocking(move || {
-            let is_good = crc32(&bytes) == expected;
-            let outcome = if is_good { landing.write(offset, &bytes).map(|()| true) } else { Ok(false) };
-            Written { index, bytes, outcome }
-        }));
-        Ok(())
+    /// Whether so much is being written that nothing more shall be handed over.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.writing.len() >= WRITERS
     }
 
-    /// Waits until what was handed over is written.
+    /// Whether anything is being written.
+    pub(crate) fn is_writing(&self) -> bool {
+        !self.writing.is_empty()
+    }
+
+    /// Hands over a whole chunk and the checksum that it should have.
+    pub(crate) fn put(&mut self, index: usize, expected: u32, bytes: BytesMut) {
+        let (landing, offset) = (Arc::clone(&self.landing), self.chunks.offset(index));
+        self.writing.spawn_blocking(move || {
+            let is_good = crc32(&bytes) == expected;
+            let outcome = if is_good { landing.write(offset, &bytes).map(|()| true) } else { Ok(false) };
+            Written { index, crc32: expected, bytes, outcome }
+        });
+    }
+
+    /// Waits until all that was handed over is written.
     pub(crate) async fn settle(&mut self) -> Result<(), TransferError<L::Error>> {
-        let Some(writing) = self.writing.take() else { return Ok(()) };
-        let Written { index, mut bytes, outcome } = writing.await.map_err(|source| RayError::Internal {
+        let mut settled = Ok(());
+        while self.is_writing() {
+            settled = settled.and(self.settle_one().await);
+        }
+        settled
+    }
+
+    /// Waits until one more of the chunks that were handed over is written.
+    pub(crate) async fn settle_one(&mut self) -> Result<(), TransferError<L::Error>> {
+        let Some(written) = self.writing.join_next().await else { return Ok(()) };
+        let Written { index, crc32, bytes, outcome } = written.map_err(|source| RayError::Internal {
             what: format!("cannot {}: writing broke down: {source}", self.action),
         })?;
-        bytes.clear();
-        self.spare.push(bytes);
+        self.spare.give(bytes);
         if outcome.map_err(TransferError::Near)? {
-            self.chunks.arrive(index);
+            self.chunks.arrive(index, crc32);
             self.progress.add(self.chunks.len(index) as u64);
             self.advanced = true;
             return Ok(());

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderValue, Method};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::attempts::Attempts;
 use super::route::choose;
-use super::stream::{Trouble, ask, port};
+use super::stream::{CRC32, Trouble, ask, port};
 use super::{BucketUrls, CHUNK_BYTES, Freight, Progress, Route, TransferError, ValueKey, crc32};
 use crate::client::segment;
 use crate::pool::Lane;
@@ -19,7 +19,6 @@ use crate::runner::Runner;
 use crate::transport::Call;
 use crate::{RayError, Result};
 
-const CRC32: HeaderName = HeaderName::from_static("x-airfreight-crc32");
 /// How often the cluster may refuse one chunk as damaged.
 const DAMAGES_MAX: u32 = 3;
 /// While the cluster checks and writes one chunk, it receives the next.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, HOST, RANGE, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use http_body_util::Full;
 use serde_json::Value;
 use tokio::time::timeout;
@@ -17,6 +17,8 @@ use crate::runner::{Port, Runner};
 use crate::transport::{Body, exchange, host};
 use crate::{Client, RayError, Result, Settings};
 
+/// The checksum of a chunk, as eight hexadecimal digits.
+pub(crate) const CRC32: HeaderName = HeaderName::from_static("x-airfreight-crc32");
 /// How long a port may take for a connection; what a firewall swallows is not waited for.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long nothing may come.
@@ -58,8 +60,8 @@ impl Place {
         Ok(Self::Url { bucket: Client::new(settings)?, target })
     }
 
-    /// Opens the bytes `start..end`.
-    pub(crate) async fn open(&self, start: u64, end: u64) -> Result<Body, Trouble> {
+    /// Opens the bytes `start..end`; with them comes their checksum, where the place knows one.
+    pub(crate) async fn open(&self, start: u64, end: u64) -> Result<(Body, Option<u32>), Trouble> {
         let range = header(&format!("bytes={start}-{}", end - 1))?;
         let response = match self {
             Self::Port { runner, path } => {
@@ -89,34 +91,34 @@ impl Place {
         };
         let (parts, body) = response.into_parts();
         if parts.status.as_u16() == 206 && begins_at(&parts.headers, start) {
-            return Ok(body);
+            let mark = parts.headers.get(CRC32).and_then(|mark| mark.to_str().ok());
+            return Ok((body, mark.and_then(|mark| u32::from_str_radix(mark, 16).ok())));
         }
-        self.refused(parts.status.as_u16(), body).await
+        Err(self.refused(parts.status.as_u16(), body).await)
     }
 
-    async fn refused(&self, status: u16, body: Body) -> Result<Body, Trouble> {
+    async fn refused(&self, status: u16, body: Body) -> Trouble {
         let text = timeout(SILENCE_MAX, body.collect()).await.ok().and_then(Result::ok).unwrap_or_default();
         let words: String = String::from_utf8_lossy(&text).chars().take(300).collect();
         let source: Source = format!("status {status}: {words}").into();
         let action = "read a value's bytes";
         match (self, status) {
-            (_, 404 | 410) => Err(Trouble::Gone(source)),
-            (_, 408 | 429 | 500..=599) => Err(Trouble::Passing(source)),
+            (_, 404 | 410) => Trouble::Gone(source),
+            (_, 408 | 429 | 500..=599) => Trouble::Passing(source),
             (Self::Port { runner, .. }, 401) => {
                 // It has begun another life, with another token; who asks next finds out.
-                look_again(runner).await.map_err(Trouble::Lasting)?;
-                Err(Trouble::Passing(source))
+                look_again(runner).await.map_or_else(Trouble::Lasting, |()| Trouble::Passing(source))
             }
             (Self::Port { runner, .. }, _) => {
                 let body: Value = serde_json::from_slice(&text).unwrap_or_default();
-                Err(Trouble::Lasting(RayError::from_runner(action, runner.client().address(), status, &body)))
+                Trouble::Lasting(RayError::from_runner(action, runner.client().address(), status, &body))
             }
-            (Self::Url { bucket, .. }, _) => Err(Trouble::Lasting(RayError::Rejected {
+            (Self::Url { bucket, .. }, _) => Trouble::Lasting(RayError::Rejected {
                 action: action.to_owned(),
                 address: bucket.address().to_owned(),
                 status,
                 detail: String::new(),
-            })),
+            }),
         }
     }
 }
@@ -146,7 +148,7 @@ pub(crate) async fn ask(
     port: &Arc<Port>,
     method: &Method,
     path: &str,
-    headers: &[(http::HeaderName, HeaderValue)],
+    headers: &[(HeaderName, HeaderValue)],
     body: Bytes,
 ) -> Result<Response<Body>, Source> {
     let mut stale = 0;
@@ -175,7 +177,7 @@ fn request(
     lease: &Lease,
     method: &Method,
     path: &str,
-    headers: &[(http::HeaderName, HeaderValue)],
+    headers: &[(HeaderName, HeaderValue)],
     body: Bytes,
 ) -> Result<Request<Full<Bytes>>, Source> {
     let length = body.len();

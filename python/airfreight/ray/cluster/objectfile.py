@@ -182,10 +182,12 @@ class File:
 
     def checksums(self) -> list[int]:
         """The CRC-32 of each chunk."""
-        return [self._checksum(start) for start in range(0, self.nbytes, CHUNK_BYTES)]
+        starts = range(0, self.nbytes, CHUNK_BYTES)
+        return [self.checksum(start, min(start + CHUNK_BYTES, self.nbytes)) for start in starts]
 
-    def _checksum(self, start: int) -> int:
+    def checksum(self, start: int, stop: int) -> int:
+        """The CRC-32 of the bytes from ``start`` to ``stop``."""
         crc = 0
-        for piece in self.part(start, min(start + CHUNK_BYTES, self.nbytes)):
+        for piece in self.part(start, stop):
             crc = zlib.crc32(piece, crc)
         return crc

@@ -25,6 +25,19 @@ def scratch(name: str) -> str:
     return folder
 
 
+def free_memory() -> int:
+    """How many bytes of memory this node has for more; 0 if that can't be told."""
+    try:
+        from ray._private.utils import estimate_available_memory
+
+        # Ray knows the container's limit, and the kernel what of the shared memory is in use.
+        with open("/proc/meminfo", encoding="ascii") as file:
+            facts = dict(line.split(":", 1) for line in file)
+        return min(int(estimate_available_memory()), int(facts["MemAvailable"].split()[0]) * 1024)
+    except (ImportError, OSError, KeyError, ValueError):
+        return 0
+
+
 @lru_cache(maxsize=None)
 def node_id() -> str:
     import ray

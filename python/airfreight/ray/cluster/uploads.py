@@ -1,5 +1,5 @@
 """
-Values on their way into the cluster: object files, gathered on the head's disk until they are whole.
+Values on their way into the cluster: object files, gathered in the head's memory, or on its disk, until they are whole.
 
 A file comes over the runner's own port in chunks, or lies in Ray's store of packages, or at a URL. Then the owner of
 the DAG run makes a value of it. However many send the same value, it is made once.
@@ -15,7 +15,7 @@ import time
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from . import sending
+from . import place, sending
 from .problem import Problem
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ CHUNK_BYTES_MAX = 16 * 1024 * 1024
 #: What Ray's store of packages is asked to hold, in the head's memory.
 KV_BYTES_MAX = 256 * 1024 * 1024
 _PIECE_BYTES = 1024 * 1024
-_IDLE_SECONDS = 3600.0
+#: A file stays in memory if it takes no more than this part of what is free; Ray's store takes as much once more.
+_MEMORY_PART = 0.25
+_IDLE_SECONDS = 900.0
 _IMPORT_SECONDS = 3600.0
 
 
@@ -36,21 +38,34 @@ class Upload:
     """
     A file that grows.
 
-    :param path: where.
     :param nbytes: how long it is to be.
+    :param path: where; ``None``: in memory, under no name, so that it goes with the runner.
     """
 
-    def __init__(self, path: str, nbytes: int) -> None:
-        self.path = path
+    def __init__(self, nbytes: int, path: str | None) -> None:
         self.nbytes = nbytes
         self.used_at = time.monotonic()
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        self._named = path
+        if path is None:
+            self._file = os.memfd_create("airfreight-upload", os.MFD_CLOEXEC)
+        else:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        #: Where another process of this node finds it.
+        self.path = path or f"/proc/{os.getpid()}/fd/{self._file}"
         self._lock = threading.Lock()
         #: Where chunks begin and end that have come, apart from those at the beginning.
         self._apart: dict[int, int] = {}
         self.received = 0
         self._writers = 0
         self._removed = False
+
+    @property
+    def is_in_memory(self) -> bool:
+        return self._named is None
+
+    @property
+    def missing_bytes(self) -> int:
+        return self.nbytes - self.received
 
     def enter(self) -> bool:
         """Keeps the file open for one writer, until :meth:`leave`; ``False``: it is gone."""
@@ -104,8 +119,9 @@ class Upload:
 
     def remove(self) -> None:
         """Takes the file away; who is still writing to it writes to what nobody reads."""
-        with contextlib.suppress(OSError):
-            os.unlink(self.path)
+        if self._named is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self._named)
         with self._lock:
             self._removed = True
             self._close_if_unused()
@@ -204,17 +220,25 @@ class Uploads:
             if upload is None or upload.nbytes != nbytes:
                 if upload is not None:
                     upload.remove()
-                room = os.statvfs(self._folder)
-                if nbytes > room.f_bavail * room.f_frsize:
-                    raise Problem(
-                        "Full",
-                        f"the head has {room.f_bavail * room.f_frsize} bytes of disk left for a value of {nbytes}",
-                        "give Ray's temporary folder more room",
-                    )
-                # A new name each time: another connection may still write to the former.
-                name = hashlib.sha256(f"{owner}\0{key}\0{time.time_ns()}".encode()).hexdigest()
-                upload = self._uploads[(owner, key)] = Upload(os.path.join(self._folder, name), nbytes)
+                upload = self._uploads[(owner, key)] = Upload(nbytes, self._path(owner, key, nbytes))
             return upload
+
+    def _path(self, owner: str, key: str, nbytes: int) -> str | None:
+        """Where a file is gathered; ``None``: in memory, which a disk would be slower than."""
+        if hasattr(os, "memfd_create"):
+            promised = sum(upload.missing_bytes for upload in self._uploads.values() if upload.is_in_memory)
+            if nbytes <= (place.free_memory() - promised) * _MEMORY_PART:
+                return None
+        room = os.statvfs(self._folder)
+        if nbytes > room.f_bavail * room.f_frsize:
+            raise Problem(
+                "Full",
+                f"the head has {room.f_bavail * room.f_frsize} bytes of disk left for a value of {nbytes}",
+                "give Ray's temporary folder more room",
+            )
+        # A new name each time: another connection may still write to the former.
+        name = hashlib.sha256(f"{owner}\0{key}\0{time.time_ns()}".encode()).hexdigest()
+        return os.path.join(self._folder, name)
 
     def _there(self, owner: str, key: str) -> Record | None:
         try:
@@ -317,4 +341,4 @@ def _write(file: int, data: memoryview, position: int) -> None:
             data = data[count:]
             position += count
     except OSError as error:
-        raise Problem("Full", f"can't write to the head's disk: {error.strerror}", "make room there") from error
+        raise Problem("Full", f"can't write a value on the head: {error.strerror}", "make room there") from error
