@@ -119,6 +119,8 @@ lock: $(STAMPS)/venv ## resolve requirements/*.txt anew from pyproject.toml; UPG
 	  --group ray --constraint requirements/dev.txt \
 	  --universal --generate-hashes --python-version 3.11 --output-file requirements/ray.txt
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet $(if $(UPGRADE),--upgrade) \
+	  --group modin --universal --generate-hashes --python-version 3.11 --output-file requirements/modin.txt
+	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet $(if $(UPGRADE),--upgrade) \
 	  --group s3 --universal --generate-hashes --python-version 3.11 --output-file requirements/s3.txt
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet $(if $(UPGRADE),--upgrade) \
 	  --group api --universal --generate-hashes --python-version 3.11 --output-file requirements/api.txt
@@ -127,7 +129,7 @@ lock: $(STAMPS)/venv ## resolve requirements/*.txt anew from pyproject.toml; UPG
 
 ## Slow
 
-test-slow: build ray api s3 ## values and warm functions on a real cluster, agents on three hosts: kills, cuts, takeovers
+test-slow: build ray api s3 .venvs/modin/.installed ## values and warm functions on a real cluster, agents on three hosts: kills, cuts, takeovers
 	@$(STEP) "fault server" cargo build --locked --package airfreight-testkit --bin dashboard
 	@$(BIN)/pytest -m slow $(PYTEST)
 
@@ -201,6 +203,11 @@ $(STAMPS)/installed: dist/.built dist/.compat-built
 .venvs/ray/.installed: requirements/ray.txt $(STAMPS)/python
 	@$(STEP) "Ray's virtual environment" $(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(@D)
 	@$(STEP) "Ray" $(BIN)/uv pip install --python $(@D)/bin/python --require-hashes --compile-bytecode --requirement requirements/ray.txt
+	@touch $@
+
+.venvs/modin/.installed: requirements/modin.txt $(STAMPS)/python
+	@$(STEP) "the virtual environment for Modin" $(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(@D)
+	@$(STEP) "Ray with Modin" $(BIN)/uv pip install --python $(@D)/bin/python --require-hashes --compile-bytecode --requirement requirements/modin.txt
 	@touch $@
 
 .venvs/s3/.installed: requirements/s3.txt $(STAMPS)/python
