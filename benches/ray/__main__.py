@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from benches import machine
 from benches.progress import Progress
-from benches.ray import cold, crowd, ends, figures, logs, report, values, warm, weight
+from benches.ray import checkpoint, cold, crowd, ends, figures, logs, report, values, warm, weight
 from benches.ray.rig import HERE, Rig
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ BENCHES: dict[str, tuple[Callable[[Rig, int], dict[str, Any]], int]] = {
     "cold": (cold.measure, 4),
     "warm": (warm.measure, 2),
     "values": (values.measure, 5),
+    "checkpoint": (checkpoint.measure, 5),
     "memory": (weight.memory, 1),
     "ends": (ends.measure, 3),
 }

@@ -21,7 +21,7 @@ def compute(benches: dict[str, Any]) -> list[Figure]:
     by_bench = {
         "ends": _ends, "crowd": _crowd, "imports": _imports, "memory": _memory, "cold": _cold, "warm": _warm,
         "logs": _logs,
-        "values": _values,
+        "values": _values, "checkpoint": _checkpoint,
     }  # fmt: skip
     return [figure for name, of in by_bench.items() if name in benches for figure in of(benches[name])]
 
@@ -130,6 +130,13 @@ def _values(found: dict[str, Any]) -> Iterator[Figure]:
     over = found["hand_over"]
     beyond = _minus(median(over["beyond"]), median(over["nothing"]))
     yield Figure("1 GB from one Ray task to the next, beyond a task that takes nothing", "ms", 20, True, beyond * 1e3)
+
+
+def _checkpoint(found: dict[str, Any]) -> Iterator[Figure]:
+    medians = found["median"]
+    theirs = _minus(medians.get("aws s3 cp"), medians.get("aws s3 cp, nothing"))
+    share = _ratio(theirs, medians.get("airfreight"))
+    yield Figure("1 GB to a local S3 server ÷ the AWS CLI without its start", TIMES, 0.8, False, share)
 
 
 def _minus(one: float | None, other: float | None) -> float | None:

@@ -103,6 +103,39 @@ def test_ray_data_passes_from_call_to_call(run: Run) -> None:
     assert run.result(summed, squares, options={"num_cpus": 0}) == [1000, 4, sum(number**2 for number in range(1000))]
 
 
+def halves(rows: int) -> dict[str, Any]:
+    import ray
+
+    all_rows = ray.data.range(rows, override_num_blocks=4)
+    low, high = all_rows.split_at_indices([rows // 2])
+    return {"low": low.materialize(), "high": high.materialize(), "rows": list(range(10 * rows)), "count": rows}
+
+
+def test_each_part_of_a_value_may_refer_to_more(run: Run, frail_ray: RayHome) -> None:
+    value = run.result(halves, 1000, eager=True, parts="dict", options={"num_cpus": 0})
+    parts = value.value["parts"]
+    assert {name: part.get("form") for name, part in parts.items()} == {
+        "low": "native", "high": "native", "rows": "packed", "count": None,
+    }  # fmt: skip
+    for name, expected in (("low", 499 * 250), ("high", 1499 * 250)):
+        assert run.result(lambda data: int(data.sum("id")), Input(parts[name]), options={"num_cpus": 0}) == expected
+    run.end()
+    until(
+        lambda: not [each for each in actors(frail_ray) if each["class_name"] == "Eager" and each["state"] != "DEAD"],
+        "the actor to end with its run",
+    )
+
+
+def test_parts_of_plain_data_need_no_actor(run: Run, frail_ray: RayHome) -> None:
+    value = run.result(lambda: {"one": list(range(10_000)), "two": "x" * 50_000}, eager=True, parts="dict")
+    assert {part["form"] for part in value.value["parts"].values()} == {"packed"}
+    until(
+        lambda: not [each for each in actors(frail_ray) if each["class_name"] == "Eager" and each["state"] == "ALIVE"],
+        "the actor to end",
+    )
+    assert run.result(lambda both: sum(both["one"]) + len(both["two"]), value) == sum(range(10_000)) + 50_000
+
+
 def test_a_value_of_plain_data_needs_no_actor(run: Run, frail_ray: RayHome) -> None:
     value = run.result(lambda: list(range(10_000)), eager=True)
     assert isinstance(value, Input)

@@ -61,6 +61,12 @@ class Eager:
         told, values = _run(json.loads(spec), given, eager=True)
         return told, values[0] if values else None
 
+    def call_in_parts(self, spec: bytes, *given: Any) -> Iterator[Any]:
+        """As :func:`call_in_parts`."""
+        told, values = _run(json.loads(spec), given, eager=True)
+        for value in [*values, told]:
+            yield value
+
 
 def interrupt(pid: int) -> None:
     """Interrupts the function in an :class:`Eager` actor of this node."""

@@ -98,6 +98,7 @@ async def _submitted(call: Call, wanted: Record, spec: bytes, given: list[Any], 
     options["name"] = wanted["name"]
     fresh = wanted.get("isolation") == "process" or bool(options.get("num_gpus"))
     kind = "-process" if fresh else ""
+    in_parts = (wanted.get("parts") or "none") != "none"
     if call.cancelled:
         raise InterruptedError("cancelled before it began")
     if fresh:
@@ -110,18 +111,20 @@ async def _submitted(call: Call, wanted: Record, spec: bytes, given: list[Any], 
         if wanted.get("eager"):
             # What the value refers to lives as long as the value, and CPUs aren't taken for so long.
             call.actor = remote("eager").options(**{**options, "num_cpus": 0}).remote()
-            method = call.actor.call.options(num_returns=2)
-            call.refs = list(method.remote(spec, *given))
+            work = call.actor.call_in_parts if in_parts else call.actor.call
+            options = {}
+        else:
+            work = remote(("parts" if in_parts else "call") + kind)
+            options["max_retries"] = _RETRIES
+        made = work.options(num_returns="streaming" if in_parts else 2, **options).remote(spec, *given)
+        call.refs = made if in_parts else list(made)
+        if call.actor is not None:
             call.change(node_id=None)
             with contextlib.suppress(Exception):
                 node_id, call.pid = await call.actor.where.remote()
                 call.change(status="RUNNING", node_id=node_id)
+        if isinstance(call.refs, list):
             return json.loads(await call.refs[0]), call.refs[1:]
-        options["max_retries"] = _RETRIES
-        if (wanted.get("parts") or "none") == "none":
-            call.refs = list(remote(f"call{kind}").options(num_returns=2, **options).remote(spec, *given))
-            return json.loads(await call.refs[0]), call.refs[1:]
-        call.refs = remote(f"parts{kind}").options(num_returns="streaming", **options).remote(spec, *given)
         values = [value async for value in call.refs]
         return json.loads(await values[-1]), values[:-1]
     except Exception as error:
@@ -170,11 +173,16 @@ def _keep(owner: Owner, call: Call, told: Record, values: list[Any]) -> None:
         told.update(where, key=call.id)
         return
     parts = told["parts"]
+    refers = False
     for name, part in parts.items() if isinstance(parts, dict) else enumerate(parts):
         if "json" not in part:
             key = keeping.key_of(call.id, name)
-            owner.values[key] = Value(next(left), dict(part), call.actor)
+            is_native = part["form"] == "native"
+            owner.values[key] = Value(next(left), dict(part), call.actor if is_native else None)
             part.update(where, key=key)
+            refers = refers or is_native
+    if call.actor is not None and not refers:
+        _end(call.actor)
     told.update(where, key=call.id)
     owner.values[call.id] = whole(call.id, told)
 

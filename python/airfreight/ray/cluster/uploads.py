@@ -279,6 +279,10 @@ class Uploads:
             upload = self._uploads.get((owner, key))
             received = 0 if upload is None else upload.received
             if upload is None or received < nbytes:
+                made = self._there(owner, key)
+                if made is not None:
+                    # By another sender, since this was asked for.
+                    return made
                 raise Problem("Conflict", f"{received} of {nbytes} bytes have come", "send the rest")
         else:
             upload = self._fetched(owner, key, source, nbytes)
