@@ -6,17 +6,17 @@
 //! With a thousand watches there are a hundred requests and answers a second, mostly for logs. None of these may walk all
 //! watches: logs wait in queues, and the walks that remain are made when something has changed or is due.
 
+mod words;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use airfreight_core::{ErrorKind, chain};
 
+pub(crate) use self::words::{Answer, Ask, Key, LogAnswer, Notice, Wish};
 use super::Event;
 use crate::{Job, JobStatus, RayError};
-
-/// Which of the watches.
-pub(crate) type Key = u64;
 
 /// Up to so many are asked for one by one, however few jobs there are.
 const SINGLES_MAX: usize = 10;
@@ -42,69 +42,7 @@ const SILENCE_TOLD_EVERY: Duration = Duration::from_mins(1);
 /// How many refusals in a row are believed.
 const DENIALS_MAX: u32 = 3;
 
-/// What to ask.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Ask {
-    /// All jobs.
-    List,
-    /// One job.
-    Job(Key, String),
-    /// The cluster's session.
-    Session,
-    /// More of a job's log; all that is left of it if the job is over.
-    Log { key: Key, job: Arc<Job>, last: bool },
-}
-
-/// What came of it.
-#[derive(Debug)]
-pub(crate) enum Answer {
-    List(Result<Vec<Job>, RayError>, Duration),
-    Job(Key, Result<Option<Job>, RayError>),
-    Session(Result<Option<String>, RayError>),
-    Log(Key, LogAnswer),
-    /// Somebody has told how it stands, and perhaps brought the whole log along.
-    Told {
-        key: Key,
-        job: Job,
-        log_read: bool,
-    },
-    /// Who tells, knows it no more; in which session.
-    Missing(Key, Option<String>),
-    /// Whether who tells is still there.
-    Heard(Result<(), RayError>),
-}
-
-/// How a turn at a log ended.
-#[derive(Debug)]
-pub(crate) enum LogAnswer {
-    Grew,
-    Unchanged,
-    /// There was no more, and there will be no more.
-    Complete,
-    /// Who takes the lines is slow.
-    Full,
-    /// There is no such file or node.
-    Missing(RayError),
-    Failed(RayError),
-}
-
-/// What a watch is told.
-#[derive(Debug)]
-pub(crate) enum Notice {
-    Event(Event),
-    Error(Arc<RayError>),
-}
-
 type Notices = Vec<(Key, Notice)>;
-
-/// What somebody wants to know of a job.
-#[derive(Clone, Debug)]
-pub(crate) struct Wish {
-    pub(crate) id: String,
-    pub(crate) logs: bool,
-    pub(crate) session: Option<String>,
-    pub(crate) deadline: Option<Instant>,
-}
 
 #[derive(Debug)]
 struct Watched {
