@@ -60,6 +60,7 @@ class RayHome:
 
     :param folder: everything that Ray writes; removed at the end unless a test failed in between.
     :param num_cpus: the logical CPUs that tasks and actors may take.
+    :param num_gpus: as many logical GPUs; Ray looks for none itself.
     :param token: the cluster's token; ``None`` lets everyone in.
     :param env: environment variables of the whole cluster on top.
     :param venv: where Ray is installed.
@@ -71,6 +72,7 @@ class RayHome:
         folder: Path,
         *,
         num_cpus: int,
+        num_gpus: int = 0,
         token: str | None,
         env: Mapping[str, str],
         venv: Path,
@@ -84,6 +86,7 @@ class RayHome:
         self.env = _environment(venv, token) | env
         self.ports: dict[str, int] = {}
         self.num_cpus = num_cpus
+        self.num_gpus = num_gpus
         #: Whether to leave the folder when all is over.
         self.keep = False
         self._guardian: subprocess.Popen[bytes] | None = None
@@ -94,6 +97,7 @@ class RayHome:
         folder: Path | None = None,
         *,
         num_cpus: int = 2,
+        num_gpus: int = 0,
         token: str | None = None,
         env: Mapping[str, str] | None = None,
         venv: Path = VENV,
@@ -111,7 +115,13 @@ class RayHome:
         if len(os.fsencode(folder)) > FOLDER_LENGTH_MAX:
             raise RayHomeError(f"{folder} is too long for Ray's sockets: at most {FOLDER_LENGTH_MAX} bytes")
         home = cls(
-            folder, num_cpus=num_cpus, token=token, env=env or {}, venv=venv, object_store_bytes=object_store_bytes
+            folder,
+            num_cpus=num_cpus,
+            num_gpus=num_gpus,
+            token=token,
+            env=env or {},
+            venv=venv,
+            object_store_bytes=object_store_bytes,
         )
         home._start()
         return home
@@ -236,6 +246,7 @@ class RayHome:
             "--dashboard-host=127.0.0.1",
             "--include-dashboard=true",
             f"--num-cpus={self.num_cpus}",
+            f"--num-gpus={self.num_gpus}",
             f"--object-store-memory={self.object_store_bytes}",
             f"--temp-dir={self.folder}",
             *(f"{option}={self.ports[name]}" for name, option in PORTS.items()),
