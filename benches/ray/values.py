@@ -8,13 +8,12 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 from contextlib import ExitStack
-from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
+from benches.memory import Sampler
 from benches.ray.rig import ROOT
 from ray_home import RayHome
 
@@ -82,7 +81,7 @@ def measure(rig: Rig, rounds: int) -> dict[str, Any]:
 
 def _transfer(ray: RayHome, program: Program, direction: str) -> tuple[float, dict[str, int]]:
     """One way of one value, while everybody's memory is looked at."""
-    with _Sampler({"worker": [program.pid], "cluster": ray.pids}) as sampler:
+    with Sampler({"worker": [program.pid], "cluster": ray.pids}) as sampler:
         program.tell(direction)
         report = program.report(direction)
     if not report.get("same", True):
@@ -164,47 +163,3 @@ def _hand_over(ray: RayHome, rounds: int) -> dict[str, list[float]]:
                     found["work"].append(seconds)
     run.end()
     return found
-
-
-class _Sampler:
-    """
-    Looks at the private memory of processes: what they share, in stores and files, isn't theirs.
-
-    :param sides: processes by the side that they are on.
-    """
-
-    SECONDS = 0.02
-
-    def __init__(self, sides: dict[str, list[int]]) -> None:
-        self._sides = sides
-        self._before = {side: {pid: _anonymous(pid) for pid in pids} for side, pids in sides.items()}
-        self._most: dict[str, int] = dict.fromkeys(sides, 0)
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def grown(self) -> dict[str, int]:
-        """The most that the processes of a side had together beyond what they had at the beginning."""
-        return self._most
-
-    def _look(self) -> None:
-        while not self._over.wait(self.SECONDS):
-            for side, before in self._before.items():
-                more = sum(max(0, _anonymous(pid) - had) for pid, had in before.items() if had)
-                self._most[side] = max(self._most[side], more)
-
-
-def _anonymous(pid: int) -> int:
-    """0 for a process that has ended."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("RssAnon:"):
-                return int(line.split()[1]) * 1024
-    return 0

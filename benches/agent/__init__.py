@@ -1,0 +1,1 @@
+"""Values between hosts, by agents; see ``__main__``."""
