@@ -18,6 +18,7 @@ import os
 import re
 import shlex
 import signal
+import ssl
 import sys
 import tempfile
 import uuid
@@ -515,10 +516,14 @@ async def main() -> None:
     double = Double()
     runner = web.AppRunner(double.app(), handler_cancellation=False, shutdown_timeout=0.5)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, backlog=512)
+    tls = None
+    if len(sys.argv) > 1:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(*sys.argv[1:])
+    site = web.TCPSite(runner, "127.0.0.1", 0, backlog=512, ssl_context=tls)
     await site.start()
     port = runner.addresses[0][1]
-    double.base = f"http://127.0.0.1:{port}"
+    double.base = f"{'http' if tls is None else 'https'}://127.0.0.1:{port}"
     print(json.dumps({"url": double.base, "token": TOKEN}), flush=True)
     # Whoever has started us holds the other end, and its death closes it.
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)

@@ -99,7 +99,8 @@ class ApoloRunOperator(BaseOperator):
     :param job_cluster: another cluster than the connection's.
     :param job_org: another organisation than the connection's.
     :param job_project: another project than the connection's.
-    :param deferrable: wait in the triggerer; by default as ``[operators] default_deferrable`` says. Airflow 3.0 always
+    :param deferrable: wait in the triggerer. By default a detached job's start is waited for there when Airflow says
+        that a triggerer is healthy, and everything else as ``[operators] default_deferrable`` says. Airflow 3.0 always
         waits in the worker.
     :param poll_interval: seconds between two questions of the triggerer's.
     :param reattach: whether an attempt takes over the job that an earlier one has left; else it cancels that one.
@@ -209,6 +210,7 @@ class ApoloRunOperator(BaseOperator):
         self.job_org = job_org
         self.job_project = job_project
         self.deferrable = versions.default_deferrable() if deferrable is None else deferrable
+        self._defers_with_triggerer = deferrable is None and job_detach
         self.poll_interval = poll_interval
         self.reattach = reattach
         #: The job of this attempt, as it was seen last.
@@ -338,14 +340,28 @@ class ApoloRunOperator(BaseOperator):
         return job
 
     def _wait(self, context: Context) -> dict[str, Any]:
+        """Follow the job; after a while in the triggerer, if that is wished and can be."""
+        from airfreight.apolo import triggerer
+
+        if versions.can_defer() and (self.deferrable or self._defers_with_triggerer):
+            deadline = self._deadline(context)
+            end, cursor = self._follow(until=time.monotonic() + _BRIEF_WAIT_SECONDS, deadline=deadline)
+            if end is None and (self.deferrable or triggerer.is_alive()):
+                self._defer(context, cursor=cursor, deadline=deadline)
+            if end is not None:
+                return end
+        end, _ = self._follow()
+        assert end is not None
+        return end
+
+    def _follow(
+        self, *, until: float | None = None, deadline: float | None = None
+    ) -> tuple[dict[str, Any] | None, str]:
+        """How it ended, if it did before ``until``; and how far its log has been copied."""
         from airfreight.apolo import waiting
 
         assert self.job is not None
-        defers = self.deferrable and versions.can_defer()
-        deadline = self._deadline(context) if defers else None
-        until = time.monotonic() + _BRIEF_WAIT_SECONDS if defers else None
-        aim = "start" if self.job_detach else "end"
-        with self.client.watch(self.job["id"], until=aim, logs=not self.job_detach, deadline=deadline) as watch:
+        with self.client.watch(self.job["id"], until=self._aim, logs=not self.job_detach, deadline=deadline) as watch:
             end = waiting.wait(
                 self.client,
                 watch,
@@ -354,12 +370,15 @@ class ApoloRunOperator(BaseOperator):
                 is_killed=lambda: self._killed,
                 cancels=self.kill_on_error,
             )
-        if end is None:
-            # A closed watch says exactly where it has stopped.
-            self._defer(context, aim, cursor=watch.cursor, deadline=deadline)
-        return end
+        # A closed watch says exactly where it has stopped.
+        return end, watch.cursor
 
-    def _defer(self, context: Context, aim: str, *, cursor: str, deadline: float | None) -> NoReturn:
+    @property
+    def _aim(self) -> str:
+        """What is waited for."""
+        return "start" if self.job_detach else "end"
+
+    def _defer(self, context: Context, *, cursor: str, deadline: float | None) -> NoReturn:
         from dataclasses import asdict
 
         from airfreight.ray.supervisor import Waiting, place
@@ -374,7 +393,7 @@ class ApoloRunOperator(BaseOperator):
             trigger=ApoloJobTrigger(
                 job_id=self.job["id"],
                 conn_id=self.conn_id,
-                until=aim,
+                until=self._aim,
                 poll_interval=self.poll_interval,
                 fetch_logs=not self.job_detach,
                 cursor=cursor,

@@ -40,9 +40,10 @@ pub(crate) fn run(arguments: &ApoloArguments, output: &mut Output<'_>) -> Result
                 show(&client.job(id).await?, output)?;
                 Ok(ExitCode::SUCCESS)
             }
-            ApoloCommand::Logs { id } => {
-                let id = client.job(id).await?.id().to_owned();
-                follow(&client, Follow::new(id), None, output).await?;
+            ApoloCommand::Logs(options) => {
+                let id = client.job(&options.id).await?.id().to_owned();
+                let until = if options.follow { Until::End } else { Until::Now };
+                follow(&client, Follow { until, ..Follow::new(id) }, None, output).await?;
                 Ok(ExitCode::SUCCESS)
             }
             ApoloCommand::Kill { ids } => {
@@ -74,6 +75,7 @@ fn settings(arguments: &ApoloArguments) -> Result<Settings, CliError> {
     settings.cluster = arguments.cluster.clone().or(settings.cluster);
     settings.org = arguments.org.clone().or(settings.org);
     settings.project = arguments.project.clone().or(settings.project);
+    settings.verify = arguments.verify.clone();
     settings.patience = arguments.patience;
     Ok(settings)
 }
