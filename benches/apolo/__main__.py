@@ -134,8 +134,8 @@ def _page(measured: dict[str, Any]) -> str:
     return f"""# Waiting for {measured["jobs"]} jobs on Apolo in one event loop
 
 `python -m benches.apolo --jobs {measured["jobs"]} --seconds {measured["seconds"]:g}`, {measured["date"]}; load before
-{measured["load_before"]:.1f}, after {measured["load_after"]:.1f}. Each job writes {LINES_PER_SECOND} lines a second, and
-is asked for every 5 seconds. A coroutine that sleeps 20 ms again and again went on so many milliseconds too late;
+{measured["load_before"]:.1f}, after {measured["load_after"]:.1f}. Each job writes {LINES_PER_SECOND} lines a second,
+and is asked for every 5 seconds. A coroutine that sleeps 20 ms again and again went on so many milliseconds too late;
 *busy* is the most processor time that the loop's thread took meanwhile, whatever else the machine did:
 
 | phase | p50 | p99 | max | busy |

@@ -339,13 +339,13 @@ class Double:
         return web.json_response(self._job(request).describe(self.base))
 
     async def kill(self, request: web.Request) -> web.Response:
-        await self._end(self._job(request), "cancelled", reason="UserRequested")
+        await self._end(self._job(request, by_name=False), "cancelled", reason="UserRequested")
         return web.Response(status=204)
 
-    def _job(self, request: web.Request) -> Job:
+    def _job(self, request: web.Request, *, by_name: bool = True) -> Job:
         wanted = request.match_info["id"]
         for job in reversed(self.jobs.values()):
-            if wanted in (job.id, job.body.get("name")):
+            if wanted == job.id or (by_name and wanted == job.body.get("name")):
                 return job
         raise Refused(400, error=f"no such job {wanted}")
 
@@ -404,7 +404,7 @@ class Double:
     # Monitoring.
 
     async def log_ws(self, request: web.Request) -> web.StreamResponse:
-        job = self._job(request)
+        job = self._job(request, by_name=False)
         socket = web.WebSocketResponse(heartbeat=30)
         await socket.prepare(request)
 
@@ -422,7 +422,7 @@ class Double:
         return socket
 
     async def log_chunks(self, request: web.Request) -> web.StreamResponse:
-        job = self._job(request)
+        job = self._job(request, by_name=False)
         response = web.StreamResponse()
         response.enable_chunked_encoding()
         response.content_type = "text/plain"

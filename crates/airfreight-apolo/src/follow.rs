@@ -176,6 +176,8 @@ impl Reading {
             let was_over = *self.is_over.borrow();
             let got = match self.client.log(&self.job, &self.cursor, &separator).await {
                 Ok(stream) => self.copy(stream, &separator).await,
+                // Its container is so new that nobody has heard of its log, for the job itself is there.
+                Err(Failure::Lasting(error @ ApoloError::Rejected { status: 404, .. })) => Err(error.to_string()),
                 Err(Failure::Lasting(error)) => return Some(airfreight_core::chain(&error)),
                 Err(Failure::Passing { source, .. }) => Err(source.to_string()),
             };

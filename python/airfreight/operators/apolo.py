@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
@@ -23,7 +24,7 @@ from airfreight.errors import InvalidError, UnavailableError
 from airfreight.ray import versions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import timedelta
 
     from airflow.sdk import Context
@@ -216,6 +217,8 @@ class ApoloRunOperator(BaseOperator):
         #: The job of this attempt, as it was seen last.
         self.job: dict[str, Any] | None = None
         self._killed = False
+        #: Cancelled, or said to go on: once is enough.
+        self._is_left = False
 
     @property
     def conn_id(self) -> str:
@@ -238,22 +241,14 @@ class ApoloRunOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Create the job or take over the one there is, and wait for it."""
-        with versions.no_retry_in_vain():
-            try:
-                return self._run(context)
-            except (JobFailed, UnavailableError):
-                # It is over; or it goes on, and the next attempt takes it over.
-                raise
-            except (Exception, KeyboardInterrupt, versions.exceptions().AirflowTaskTimeout):
-                # Ctrl-C in `dag.test()`, which calls no on_kill, and what must not leave a job behind.
-                self._cancel("the task has failed")
-                raise
+        with versions.no_retry_in_vain(), self._leaving_none_behind():
+            return self._run(context)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:  # noqa: ARG002
         """Go on after the trigger has seen what it has waited for."""
         from airfreight.apolo import waiting
 
-        with versions.no_retry_in_vain():
+        with versions.no_retry_in_vain(), self._leaving_none_behind():
             end = dict(event or {})
             self.job = dict(end.get("job") or {"id": str(end.get("job_id")), "status": "unknown"})
             waiting.copy_rest(self.client, end, self.log, is_killed=lambda: self._killed)
@@ -298,6 +293,19 @@ class ApoloRunOperator(BaseOperator):
         return described
 
     # One life cycle for both ways of waiting.
+
+    @contextmanager
+    def _leaving_none_behind(self) -> Iterator[None]:
+        """Cancel the job when the task fails while it lives."""
+        try:
+            yield
+        except (JobFailed, UnavailableError):
+            # It is over; or it goes on, and the next attempt takes it over.
+            raise
+        except (Exception, KeyboardInterrupt, versions.exceptions().AirflowTaskTimeout):
+            # Ctrl-C in `dag.test()`, which calls no on_kill, and what must not leave a job behind.
+            self._cancel("the task has failed")
+            raise
 
     def _run(self, context: Context) -> Any:
         from airfreight.ray.attempt import Attempt
@@ -422,14 +430,16 @@ class ApoloRunOperator(BaseOperator):
 
     def _cancel(self, why: str) -> None:
         job = self.job
-        if job is None or JobStatus.of(job.get("status")).is_finished:
+        if job is None or JobStatus.of(job.get("status")).is_finished or self._is_left:
             return
         if not self.kill_on_error:
+            self._is_left = True
             self.log.warning("Apolo job %s goes on, as kill_on_error=False wishes, although %s", job["id"], why)
             return
         self.log.warning("cancelling Apolo job %s: %s", job["id"], why)
         try:
             self.client.kill(job["id"], patience=_KILL_SECONDS)
+            self._is_left = True
         except Exception:
             self.log.exception("Apolo job %s could not be cancelled, and may go on", job["id"])
 

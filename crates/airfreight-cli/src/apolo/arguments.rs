@@ -125,6 +125,7 @@ pub(crate) struct LogsOptions {
     _no_follow: bool,
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "what clap wants")]
 fn verify(text: &str) -> Result<Trust, String> {
     Ok(match text.to_lowercase().as_str() {
         "true" | "1" | "yes" => Trust::System,

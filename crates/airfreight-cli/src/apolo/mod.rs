@@ -48,7 +48,8 @@ pub(crate) fn run(arguments: &ApoloArguments, output: &mut Output<'_>) -> Result
             }
             ApoloCommand::Kill { ids } => {
                 for id in ids {
-                    client.kill(id).await?;
+                    // The platform reads jobs by their names, and cancels by ids alone.
+                    client.kill(client.job(id).await?.id()).await?;
                     if !output.json {
                         output.line(format_args!("job {id} is cancelled, unless it was over already"))?;
                     }
