@@ -159,6 +159,9 @@ bench-ray: build ray ## work on Ray beside astro-provider-ray; writes benches/ra
 bench-agent: build ## agents of two hosts beside iperf3 (needs root); writes benches/agent/results/
 	@$(BIN)/python -m benches.agent $(BENCH)
 
+bench-apolo: build apolo ## how late an event loop is that waits for 100 jobs on Apolo; writes benches/apolo/results/
+	@$(BIN)/python -m benches.apolo $(BENCH)
+
 test-extra: build ## with torch (its wheels are gigabytes)
 	@$(STEP) "torch" $(BIN)/uv pip install --python $(BIN)/python --require-hashes --requirement requirements/extra.txt
 	@$(BIN)/pytest -m extra $(PYTEST)
@@ -238,4 +241,4 @@ $(TOOLS)/cargo-fuzz:
 	@$(STEP) "cargo-fuzz" $(QUICKLY) cargo install --quiet --locked --root target/tools cargo-fuzz@$(CARGO_FUZZ_VERSION)
 
 .PHONY: help setup ray api s3 apolo build test demo lint format clean distclean test-rust test-python layers deny wheel docs lock \
-        test-slow test-crash soak soak-ray proof fuzz bench bench-agent bench-ray test-extra test-pandas2 test-matrix
+        test-slow test-crash soak soak-ray proof fuzz bench bench-agent bench-ray bench-apolo test-extra test-pandas2 test-matrix

@@ -66,6 +66,37 @@ def test_a_detached_job_is_looked_at_and_cancelled(platform: Platform) -> None:
     assert command(platform, "logs", job_id).stdout == "a\n"
 
 
+@pytest.mark.parametrize("flags", [(), ("--no-follow",), ("--follow", "--no-follow")])
+def test_a_log_is_shown_as_far_as_it_goes(flags: tuple[str, ...], platform: Platform) -> None:
+    talking = [step for number in range(200) for step in ({"log": f"later {number}"}, {"sleep": 0.2})]
+    steps = [{"status": "running"}, {"log": "a\nb"}, {"sleep": 3}, *talking, {"sleep": 3600}]
+    job_id = command(platform, *RUN, "--detach", "--", plan(*steps)).stdout.strip()
+    shown = command(platform, "logs", job_id, *flags).stdout.splitlines()
+    assert shown[:2] == ["a", "b"]
+    # It ended before the job's words did, though they come without a pause.
+    assert len(shown) < 150
+    assert platform.job(job_id)["status"] == "running"
+
+
+def test_a_job_without_a_log_has_an_empty_one(platform: Platform) -> None:
+    before = len(platform.jobs())
+    with subprocess.Popen(
+        [BINARY, "apolo", *RUN, "--", plan({"sleep": 3600})], env=environment(platform), stderr=subprocess.DEVNULL
+    ) as process:
+        platform.wait_for(lambda: platform.jobs()[before:], "the job")
+        done = command(platform, "logs", platform.jobs()[before]["id"])
+        assert (done.returncode, done.stdout) == (0, "")
+        process.send_signal(signal.SIGTERM)
+
+
+def test_a_log_is_followed_to_the_end_of_its_job(platform: Platform) -> None:
+    steps = [{"status": "running"}, {"log": "a"}, {"sleep": 4}, {"log": "b"}, {"status": "succeeded", "exit_code": 0}]
+    job_id = command(platform, *RUN, "--detach", "--", plan(*steps)).stdout.strip()
+    assert command(platform, "logs", "--follow", job_id).stdout == "a\nb\n"
+    assert platform.job(job_id)["status"] == "succeeded"
+    assert command(platform, "logs", job_id).stdout == "a\nb\n"
+
+
 def test_sigterm_cancels_the_job(platform: Platform) -> None:
     before = len(platform.jobs())
     arguments = [BINARY, "apolo", *RUN, "--", plan({"status": "running"}, {"sleep": 3600})]

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
+from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, AirflowSkipException, TaskDeferred
 
 from airfreight._remote import ApoloClient
-from airfreight.apolo.job import JobFailed, JobTimeout
+from airfreight.apolo.job import JobFailed
 from airfreight.apolo.types import JobStatus
 from airfreight.errors import DeniedError
 from airfreight.hooks.apolo import ApoloHook
@@ -123,8 +123,8 @@ def test_a_deferred_sensors_time_ends(client: ApoloClient, context: Any, monkeyp
     until(client, running, "running")
     event = asyncio.run(fire({**arguments, "until": "running"}, monkeypatch))
     assert client.job(running)["status"] == "running"
-    with pytest.raises(JobTimeout):
-        ApoloJobStatusSensor(task_id="wait", job_id=running).execute_complete(context, event)
+    with pytest.raises(AirflowSensorTimeout, match="was not as wished within 60 s"):
+        ApoloJobStatusSensor(task_id="wait", job_id=running, timeout=60).execute_complete(context, event)
     with pytest.raises(AirflowSkipException):
         ApoloJobStatusSensor(task_id="wait", job_id=running, soft_fail=True).execute_complete(context, event)
 

@@ -18,6 +18,7 @@ import os
 import re
 import shlex
 import signal
+import ssl
 import sys
 import tempfile
 import uuid
@@ -338,13 +339,13 @@ class Double:
         return web.json_response(self._job(request).describe(self.base))
 
     async def kill(self, request: web.Request) -> web.Response:
-        await self._end(self._job(request), "cancelled", reason="UserRequested")
+        await self._end(self._job(request, by_name=False), "cancelled", reason="UserRequested")
         return web.Response(status=204)
 
-    def _job(self, request: web.Request) -> Job:
+    def _job(self, request: web.Request, *, by_name: bool = True) -> Job:
         wanted = request.match_info["id"]
         for job in reversed(self.jobs.values()):
-            if wanted in (job.id, job.body.get("name")):
+            if wanted == job.id or (by_name and wanted == job.body.get("name")):
                 return job
         raise Refused(400, error=f"no such job {wanted}")
 
@@ -403,7 +404,7 @@ class Double:
     # Monitoring.
 
     async def log_ws(self, request: web.Request) -> web.StreamResponse:
-        job = self._job(request)
+        job = self._job(request, by_name=False)
         socket = web.WebSocketResponse(heartbeat=30)
         await socket.prepare(request)
 
@@ -421,7 +422,7 @@ class Double:
         return socket
 
     async def log_chunks(self, request: web.Request) -> web.StreamResponse:
-        job = self._job(request)
+        job = self._job(request, by_name=False)
         response = web.StreamResponse()
         response.enable_chunked_encoding()
         response.content_type = "text/plain"
@@ -515,10 +516,14 @@ async def main() -> None:
     double = Double()
     runner = web.AppRunner(double.app(), handler_cancellation=False, shutdown_timeout=0.5)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, backlog=512)
+    tls = None
+    if len(sys.argv) > 1:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(*sys.argv[1:])
+    site = web.TCPSite(runner, "127.0.0.1", 0, backlog=512, ssl_context=tls)
     await site.start()
     port = runner.addresses[0][1]
-    double.base = f"http://127.0.0.1:{port}"
+    double.base = f"{'http' if tls is None else 'https'}://127.0.0.1:{port}"
     print(json.dumps({"url": double.base, "token": TOKEN}), flush=True)
     # Whoever has started us holds the other end, and its death closes it.
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)

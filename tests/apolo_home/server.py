@@ -12,6 +12,7 @@ The platform as tests use it: started, told what to do wrong, asked what has arr
 from __future__ import annotations
 
 import json
+import ssl
 import subprocess
 import time
 import urllib.request
@@ -21,6 +22,8 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from apolo_home.certificates import Certificates
+
 #: The SDK's virtual environment, which ``make apolo`` makes; it has the web server that the double is made of, too.
 VENV = Path(__file__).parents[2] / ".venvs" / "apolo"
 
@@ -28,10 +31,12 @@ VENV = Path(__file__).parents[2] / ".venvs" / "apolo"
 class Platform:
     """A running double; :meth:`start` makes one, leaving the context ends it and all of its jobs."""
 
-    def __init__(self) -> None:
+    def __init__(self, certificates: Certificates | None = None) -> None:
         program = Path(__file__).with_name("double.py")
+        tls = [] if certificates is None else [certificates.certificate, certificates.key]
+        self._trust = None if certificates is None else ssl.create_default_context(cafile=certificates.authority)
         self._process = subprocess.Popen(
-            [VENV / "bin" / "python", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [VENV / "bin" / "python", program, *tls], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert self._process.stdout is not None
         told = json.loads(self._process.stdout.readline() or "{}")
@@ -41,9 +46,13 @@ class Platform:
         self.token: str = told["token"]
 
     @classmethod
-    def start(cls) -> Self:
-        """Return when it listens."""
-        return cls()
+    def start(cls, certificates: Certificates | None = None) -> Self:
+        """
+        Return when it listens.
+
+        :param certificates: it speaks TLS with these.
+        """
+        return cls(certificates)
 
     def __enter__(self) -> Self:
         return self
@@ -109,5 +118,5 @@ class Platform:
     def control(self, method: str, path: str, body: Any = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}/_fake/{path}", data, method=method)
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=60, context=self._trust) as answer:
             return json.loads(answer.read() or "null")

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -150,18 +151,24 @@ impl Client {
             return self.job_in(&call, self.transport.read(&call, &answer)?);
         };
         let lookup = Wanted { tags: vec![tag.to_owned()], limit: Some(1), ..Wanted::default() };
-        let is_first = std::sync::atomic::AtomicBool::new(true);
+        let (was_posted, was_repeated) = (AtomicBool::new(false), AtomicBool::new(false));
         let posted = self.transport.persist(&call.action, || async {
-            if !is_first.swap(false, std::sync::atomic::Ordering::Relaxed)
-                && let Some(job) = self.list_once(&lookup, &body).await?.into_iter().next()
-            {
-                return Ok(Err(job));
+            if was_posted.swap(true, Ordering::Relaxed) {
+                if let Some(job) = self.list_once(&lookup, &body).await?.into_iter().next() {
+                    return Ok(Err(job));
+                }
+                was_repeated.store(true, Ordering::Relaxed);
             }
             self.transport.attempt(&call).await.map(Ok)
         });
-        match posted.await? {
-            Err(found) => Ok(found),
-            Ok(answer) => match self.transport.read(&call, &answer) {
+        match posted.await {
+            // By then the first request may have arrived after all, and its job have the name that is taken now.
+            Err(refused @ ApoloError::Rejected { .. }) if was_repeated.load(Ordering::Relaxed) => {
+                self.list(&lookup, Some(&body)).await?.into_iter().next().ok_or(refused)
+            }
+            Err(error) => Err(error),
+            Ok(Err(found)) => Ok(found),
+            Ok(Ok(answer)) => match self.transport.read(&call, &answer) {
                 Ok(details) => self.job_in(&call, details),
                 // A created job's answer that is damaged: it is found by its tag, too.
                 Err(unreadable) => self.list(&lookup, Some(&body)).await?.into_iter().next().ok_or(unreadable),
@@ -180,7 +187,7 @@ impl Client {
         self.job_in(&call, details.ok_or_else(|| self.no_job(id))?)
     }
 
-    /// Cancels a job; one that is over stays as it is.
+    /// Cancels a job by its id; one that is over stays as it is.
     ///
     /// # Errors
     /// - [`ApoloError::NotFound`].

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -19,6 +20,8 @@ use crate::{ApoloError, Client, Job};
 
 /// A log that says nothing for so long after its job's end is at its end, too.
 const QUIET_AT_END: Duration = Duration::from_secs(5);
+/// What a job has written so far comes without a pause of this length.
+const QUIET_SO_FAR: Duration = Duration::from_secs(2);
 /// A log that is still read so long after its job's end is cut.
 const READ_AT_END: Duration = Duration::from_mins(10);
 /// Between two attempts to open a log.
@@ -52,10 +55,14 @@ async fn run(client: &Client, follow: &Follow, events: &Sender<Said>) -> Result<
                     pause = follow.pause_min;
                     say(events, Event::Status { job: job.clone() }).await?;
                 }
-                if follow.logs && log.is_none() && job.status().has_started() && follow.until == Until::End {
-                    log = Some(Reader::begin(client, &job, &follow.cursor, events));
+                let reads = follow.logs && matches!(follow.until, Until::End | Until::Now);
+                if reads && log.is_none() && job.status().has_started() {
+                    let is_live = !job.status().is_over();
+                    let before = (follow.until == Until::Now && is_live).then(Timestamp::now);
+                    log = Some(Reader::begin(client, &job, &follow.cursor, before, events));
                 }
                 let is_there = match follow.until {
+                    Until::Now => true,
                     Until::End => job.status().is_over(),
                     Until::Start => job.status().has_started(),
                     Until::Other(known) => job.status() != known || job.status().is_over(),
@@ -119,19 +126,21 @@ struct Reader {
 }
 
 impl Reader {
-    fn begin(client: &Client, job: &Job, cursor: &Cursor, events: &Sender<Said>) -> Self {
+    /// With `before`, only what was written until then is wanted.
+    fn begin(client: &Client, job: &Job, cursor: &Cursor, before: Option<Timestamp>, events: &Sender<Said>) -> Self {
         let (over, is_over) = watch::channel(false);
         let reading = Reading {
             client: client.with_patience(Duration::ZERO),
             job: job.clone(),
             cursor: cursor.clone(),
+            before: before.map(Timestamp::as_microsecond),
             events: events.clone(),
             is_over,
         };
         Self { task: tokio::spawn(reading.run()), over }
     }
 
-    /// The job is over: reads what is left of its log, and says why some of it is missing.
+    /// No more than what is there is wanted: reads what is left of it, and says why some of it is missing.
     async fn end(mut self) -> Option<String> {
         let _ = self.over.send(true);
         match timeout(READ_AT_END, &mut self.task).await {
@@ -152,6 +161,8 @@ struct Reading {
     client: Client,
     job: Job,
     cursor: Cursor,
+    /// Microseconds since 1970; what is written later is not wanted.
+    before: Option<i64>,
     events: Sender<Said>,
     is_over: watch::Receiver<bool>,
 }
@@ -165,6 +176,8 @@ impl Reading {
             let was_over = *self.is_over.borrow();
             let got = match self.client.log(&self.job, &self.cursor, &separator).await {
                 Ok(stream) => self.copy(stream, &separator).await,
+                // Its container is so new that nobody has heard of its log, for the job itself is there.
+                Err(Failure::Lasting(error @ ApoloError::Rejected { status: 404, .. })) => Err(error.to_string()),
                 Err(Failure::Lasting(error)) => return Some(airfreight_core::chain(&error)),
                 Err(Failure::Passing { source, .. }) => Err(source.to_string()),
             };
@@ -194,9 +207,10 @@ impl Reading {
         let mut lines = Lines::new(separator);
         let mut seam = Seam::at(&self.cursor);
         let mut cut_at: Option<Instant> = None;
+        let quiet = if self.before.is_some() { QUIET_SO_FAR } else { QUIET_AT_END };
         loop {
             if cut_at.is_none() && *self.is_over.borrow_and_update() {
-                cut_at = Some(Instant::now() + QUIET_AT_END);
+                cut_at = Some(Instant::now() + quiet);
             }
             let far = Instant::now() + Duration::from_hours(24);
             let chunk = tokio::select! {
@@ -215,7 +229,7 @@ impl Reading {
             };
             match chunk {
                 Ok(Some(bytes)) => {
-                    cut_at = cut_at.map(|_| Instant::now() + QUIET_AT_END);
+                    cut_at = cut_at.map(|_| Instant::now() + quiet);
                     let found = lines.push(&bytes);
                     if !self.hand_out(&found, &mut seam).await {
                         return Ok(Copied::Enough);
@@ -232,9 +246,11 @@ impl Reading {
         }
     }
 
-    /// `false` if nobody wants it any more.
+    /// `false` if nobody wants more.
     async fn hand_out(&mut self, found: &[Line], seam: &mut Seam) -> bool {
-        for part in found.chunks(LINES_MAX) {
+        let is_late = |line: &Line| self.before.zip(line.micros).is_some_and(|(before, micros)| micros > before);
+        let wanted = found.iter().position(is_late).unwrap_or(found.len());
+        for part in found[..wanted].chunks(LINES_MAX) {
             let mut lines = Vec::with_capacity(part.len());
             for line in part {
                 // Without a time, it can't be told from what came before.
@@ -254,13 +270,13 @@ impl Reading {
                 return false;
             }
         }
-        true
+        wanted == found.len()
     }
 }
 
 enum Copied {
     /// The platform has ended it.
     Ended,
-    /// The job is over and nothing comes any more, or nobody listens.
+    /// Nothing comes any more that is wanted, or nobody listens.
     Enough,
 }

@@ -36,7 +36,9 @@ impl Lines {
         }
         self.rest.drain(..from);
         if self.rest.len() > LINE_BYTES_MAX {
+            let begun = self.rest.split_off(whole_letters(&self.rest));
             found.extend(self.end());
+            self.rest = begun;
         }
         found
     }
@@ -59,6 +61,18 @@ impl Lines {
         let text = text.rsplit('\r').next().unwrap_or_default();
         Some(Line { micros, text: text.to_owned() })
     }
+}
+
+/// How many bytes there are before a letter whose end hasn't come yet.
+fn whole_letters(bytes: &[u8]) -> usize {
+    let wants = |first: u8| match first {
+        0xc0..=0xdf => 2,
+        0xe0..=0xef => 3,
+        0xf0..=0xf7 => 4,
+        _ => 1,
+    };
+    let first = bytes.iter().rposition(|byte| byte & 0xc0 != 0x80).unwrap_or_default();
+    if bytes.len() - first < wants(bytes[first]) { first } else { bytes.len() }
 }
 
 /// `2026-01-02T03:04:05.123456789Z`.
@@ -97,6 +111,16 @@ mod tests {
             }
             chunks.push(rest);
             prop_assert_eq!(texts(chunks), texts([LOG.as_bytes().to_vec()]));
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_cut_between_letters() {
+        let line = "\u{1f600}".repeat(LINE_BYTES_MAX);
+        for size in [4093, 4094, 4095, 4096] {
+            let found = texts(line.as_bytes().chunks(size).map(<[u8]>::to_vec));
+            assert!(found.len() > 1);
+            assert!(found.iter().map(|each| each.text.as_str()).collect::<String>() == line);
         }
     }
 

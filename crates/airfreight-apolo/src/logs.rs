@@ -37,7 +37,10 @@ impl Client {
     /// Opens a job's log from the cursor's second on.
     pub(crate) async fn log(&self, job: &Job, cursor: &Cursor, separator: &str) -> Result<LogStream, Failure> {
         let action = format!("read the log of job `{}`", job.id());
-        let platform = self.platform().await.map_err(Failure::Lasting)?;
+        let platform = self.platform().await.map_err(|error| match error {
+            error @ (ApoloError::Unavailable { .. } | ApoloError::Unreadable { .. }) => passing(error.into()),
+            error => Failure::Lasting(error),
+        })?;
         let cluster = platform.cluster(job.cluster()).map_err(Failure::Lasting)?;
         let base = cluster.monitoring_url.trim_end_matches('/');
         if !Platform::trusts(self.api_url(), base) {

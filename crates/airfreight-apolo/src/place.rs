@@ -1,6 +1,6 @@
 //! Clusters, organisations and projects: what a token opens, and which of it is meant.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::{ApoloError, Result};
 
@@ -25,8 +25,8 @@ pub struct Cluster {
     /// Where its jobs' logs are.
     pub monitoring_url: String,
     /// The organisations that may use it.
-    #[serde(default)]
-    pub orgs: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "named")]
+    pub orgs: Vec<String>,
     #[serde(default)]
     resource_presets: Vec<Preset>,
 }
@@ -58,7 +58,7 @@ impl Platform {
     /// The place that is meant: what is named, else the first there is.
     pub(crate) fn place(&self, cluster: Option<&str>, org: Option<&str>, project: Option<&str>) -> Result<Place> {
         let cluster = self.cluster(cluster)?;
-        let orgs = cluster.orgs.as_deref().unwrap_or_default();
+        let orgs = &cluster.orgs;
         let mine = |candidate: &&Project| candidate.cluster_name == cluster.name;
         let org = match org {
             Some(org) if orgs.iter().any(|known| known == org) => Some(org.to_owned()),
@@ -117,6 +117,12 @@ impl Cluster {
     }
 }
 
+/// Those that have a name: `null` is how older platforms speak of jobs outside of all organisations.
+fn named<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let orgs: Option<Vec<Option<String>>> = Deserialize::deserialize(deserializer)?;
+    Ok(orgs.unwrap_or_default().into_iter().flatten().collect())
+}
+
 fn unknown<'a>(what: &'static str, name: &str, known: impl Iterator<Item = &'a str>) -> ApoloError {
     ApoloError::Place { what, name: name.to_owned(), reason: format!("the token doesn't open it; {}", listed(known)) }
 }
@@ -124,4 +130,27 @@ fn unknown<'a>(what: &'static str, name: &str, known: impl Iterator<Item = &'a s
 fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let names: Vec<_> = names.collect();
     if names.is_empty() { "there is none".into() } else { format!("there are {}", names.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn platform(orgs: &serde_json::Value, org: Option<&str>) -> Platform {
+        let cluster = json!({"name": "c", "registry_url": "https://r", "monitoring_url": "https://m", "orgs": orgs});
+        let project = json!({"name": "p", "cluster_name": "c", "org_name": org});
+        serde_json::from_value(json!({"clusters": [cluster], "projects": [project]})).unwrap()
+    }
+
+    #[test]
+    fn an_organisation_may_have_no_name() {
+        for orgs in [json!([null]), json!([]), json!(null)] {
+            assert_eq!(platform(&orgs, None).place(None, None, None).unwrap().org, None);
+        }
+        let both = platform(&json!([null, "o"]), Some("o"));
+        assert_eq!(both.place(None, None, None).unwrap().org.as_deref(), Some("o"));
+        assert!(both.place(None, Some("other"), None).is_err());
+    }
 }

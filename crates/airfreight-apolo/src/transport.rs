@@ -92,7 +92,8 @@ impl Transport {
         let refuse = |setting, reason: String| ApoloError::Setting { setting, reason };
         let base = settings.api_url.trim().trim_end_matches('/').to_owned();
         let parsed = url::Url::parse(&base).map_err(|source| refuse("api_url", source.to_string()))?;
-        if !matches!(parsed.scheme(), "http" | "https") || !parsed.username().is_empty() || parsed.query().is_some() {
+        let has_login = !parsed.username().is_empty() || parsed.password().is_some();
+        if !matches!(parsed.scheme(), "http" | "https") || has_login || parsed.query().is_some() {
             return Err(refuse("api_url", "it must be http:// or https://, without credentials and query".into()));
         }
         let mut authorization = HeaderValue::from_str(&format!("Bearer {}", settings.token.expose_secret()))

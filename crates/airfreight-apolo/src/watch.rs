@@ -20,6 +20,8 @@ pub enum Until {
     Start,
     /// Until its status is another than this.
     Other(JobStatus),
+    /// No longer than it takes to read what it has written so far.
+    Now,
 }
 
 /// What to follow.

@@ -95,10 +95,10 @@ impl CliError {
             Self::Airflow(error) => error.hint().map(Into::into),
             Self::Ray(error) => ray_hint(error).map(Into::into),
             Self::Followed(error) => ray_hint(error).map(Into::into),
-            Self::Apolo(error) => error.hint().map(Into::into),
-            Self::ApoloFollowed(error) => error.hint().map(Into::into),
+            Self::Apolo(error) => apolo_hint(error).map(Into::into),
+            Self::ApoloFollowed(error) => apolo_hint(error).map(Into::into),
             Self::NoApoloToken => Some("put what `apolo service-account create` prints into APOLO_TOKEN".into()),
-            Self::ApoloLeft { id } => Some(format!("`airfreight apolo logs {id}` goes on with its log")),
+            Self::ApoloLeft { id } => Some(format!("`airfreight apolo logs --follow {id}` goes on with its log")),
             Self::Unanswered => Some("`airfreight ray list` shows the newest jobs first, as `apolo ps` does".into()),
             Self::Left { id } => Some(format!("`airfreight ray logs --follow {id}` goes on with its log")),
             Self::Gone { .. } => {
@@ -132,6 +132,26 @@ fn ray_hint(error: &RayError) -> Option<&str> {
         RayError::Redirected { .. } => {
             Some("a proxy before the cluster wants a login of its own: give its header in RAY_JOB_HEADERS")
         }
+        _ => error.hint(),
+    }
+}
+
+/// Likewise for Apolo.
+fn apolo_hint(error: &ApoloError) -> Option<&str> {
+    match error {
+        ApoloError::Setting { setting: "token", .. } | ApoloError::Denied { status: 401, .. } => {
+            Some("put what `apolo service-account create` prints into APOLO_TOKEN")
+        }
+        ApoloError::Setting { .. } => Some("`airfreight apolo --help` says what can be set, and how"),
+        ApoloError::Certificate(_) => Some("the file must be PEM, and readable by this user"),
+        ApoloError::Untrusted { .. } => Some("name a file with your authority's certificate by --verify"),
+        ApoloError::Unavailable { .. } => {
+            Some("does `curl <URL>/ping` answer from this host? --api-url says where the platform is")
+        }
+        ApoloError::Rejected { status: 404 | 405, .. } | ApoloError::Unreadable { .. } => {
+            Some("is --api-url the platform's API? It ends with /api/v1")
+        }
+        ApoloError::Quota { .. } => Some("wait until other jobs are over, or ask for more"),
         _ => error.hint(),
     }
 }

@@ -61,6 +61,9 @@ class Session:
         from yarl import URL
 
         passed = connection.passed()
+        if connection.cluster and connection.cluster != passed.get("cluster"):
+            # The passed config's are those of its own cluster.
+            passed = {key: value for key, value in passed.items() if key not in ("org_name", "project_name")}
         url = connection.api_url or passed.get("url") or _DEFAULT_URL
         factory = apolo_sdk.Factory(path=Path(self.path) / "config")
         await factory.login_with_token(passed.get("token") or connection.token, url=URL(url))

@@ -85,8 +85,12 @@ def copy_rest(
     if cursor is None or end.get("status") == EXCEPTION:
         return
     until = None if "job" in end else time.monotonic() + FAREWELL_SECONDS
-    with client.watch(str(end["job_id"]), cursor=cursor) as watch:
-        wait(client, watch, log, until=until, is_killed=is_killed)
+    try:
+        with client.watch(str(end["job_id"]), cursor=cursor) as watch:
+            wait(client, watch, log, until=until, is_killed=is_killed)
+    except errors.AirfreightError as error:
+        # How the job has ended is known, and no log is worth more.
+        log.warning("The log of Apolo job %s is incomplete here: %s", end["job_id"], error)
 
 
 def tell(log: Any, job_id: str, event: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
@@ -23,7 +24,7 @@ from airfreight.errors import InvalidError, UnavailableError
 from airfreight.ray import versions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import timedelta
 
     from airflow.sdk import Context
@@ -99,7 +100,8 @@ class ApoloRunOperator(BaseOperator):
     :param job_cluster: another cluster than the connection's.
     :param job_org: another organisation than the connection's.
     :param job_project: another project than the connection's.
-    :param deferrable: wait in the triggerer; by default as ``[operators] default_deferrable`` says. Airflow 3.0 always
+    :param deferrable: wait in the triggerer. By default a detached job's start is waited for there when Airflow says
+        that a triggerer is healthy, and everything else as ``[operators] default_deferrable`` says. Airflow 3.0 always
         waits in the worker.
     :param poll_interval: seconds between two questions of the triggerer's.
     :param reattach: whether an attempt takes over the job that an earlier one has left; else it cancels that one.
@@ -209,11 +211,14 @@ class ApoloRunOperator(BaseOperator):
         self.job_org = job_org
         self.job_project = job_project
         self.deferrable = versions.default_deferrable() if deferrable is None else deferrable
+        self._defers_with_triggerer = deferrable is None and job_detach
         self.poll_interval = poll_interval
         self.reattach = reattach
         #: The job of this attempt, as it was seen last.
         self.job: dict[str, Any] | None = None
         self._killed = False
+        #: Cancelled, or said to go on: once is enough.
+        self._is_left = False
 
     @property
     def conn_id(self) -> str:
@@ -236,22 +241,14 @@ class ApoloRunOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Create the job or take over the one there is, and wait for it."""
-        with versions.no_retry_in_vain():
-            try:
-                return self._run(context)
-            except (JobFailed, UnavailableError):
-                # It is over; or it goes on, and the next attempt takes it over.
-                raise
-            except (Exception, KeyboardInterrupt, versions.exceptions().AirflowTaskTimeout):
-                # Ctrl-C in `dag.test()`, which calls no on_kill, and what must not leave a job behind.
-                self._cancel("the task has failed")
-                raise
+        with versions.no_retry_in_vain(), self._leaving_none_behind():
+            return self._run(context)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:  # noqa: ARG002
         """Go on after the trigger has seen what it has waited for."""
         from airfreight.apolo import waiting
 
-        with versions.no_retry_in_vain():
+        with versions.no_retry_in_vain(), self._leaving_none_behind():
             end = dict(event or {})
             self.job = dict(end.get("job") or {"id": str(end.get("job_id")), "status": "unknown"})
             waiting.copy_rest(self.client, end, self.log, is_killed=lambda: self._killed)
@@ -297,6 +294,19 @@ class ApoloRunOperator(BaseOperator):
 
     # One life cycle for both ways of waiting.
 
+    @contextmanager
+    def _leaving_none_behind(self) -> Iterator[None]:
+        """Cancel the job when the task fails while it lives."""
+        try:
+            yield
+        except (JobFailed, UnavailableError):
+            # It is over; or it goes on, and the next attempt takes it over.
+            raise
+        except (Exception, KeyboardInterrupt, versions.exceptions().AirflowTaskTimeout):
+            # Ctrl-C in `dag.test()`, which calls no on_kill, and what must not leave a job behind.
+            self._cancel("the task has failed")
+            raise
+
     def _run(self, context: Context) -> Any:
         from airfreight.ray.attempt import Attempt
 
@@ -338,14 +348,28 @@ class ApoloRunOperator(BaseOperator):
         return job
 
     def _wait(self, context: Context) -> dict[str, Any]:
+        """Follow the job; after a while in the triggerer, if that is wished and can be."""
+        from airfreight.apolo import triggerer
+
+        if versions.can_defer() and (self.deferrable or self._defers_with_triggerer):
+            deadline = self._deadline(context)
+            end, cursor = self._follow(until=time.monotonic() + _BRIEF_WAIT_SECONDS, deadline=deadline)
+            if end is None and (self.deferrable or triggerer.is_alive()):
+                self._defer(context, cursor=cursor, deadline=deadline)
+            if end is not None:
+                return end
+        end, _ = self._follow()
+        assert end is not None
+        return end
+
+    def _follow(
+        self, *, until: float | None = None, deadline: float | None = None
+    ) -> tuple[dict[str, Any] | None, str]:
+        """How it ended, if it did before ``until``; and how far its log has been copied."""
         from airfreight.apolo import waiting
 
         assert self.job is not None
-        defers = self.deferrable and versions.can_defer()
-        deadline = self._deadline(context) if defers else None
-        until = time.monotonic() + _BRIEF_WAIT_SECONDS if defers else None
-        aim = "start" if self.job_detach else "end"
-        with self.client.watch(self.job["id"], until=aim, logs=not self.job_detach, deadline=deadline) as watch:
+        with self.client.watch(self.job["id"], until=self._aim, logs=not self.job_detach, deadline=deadline) as watch:
             end = waiting.wait(
                 self.client,
                 watch,
@@ -354,12 +378,15 @@ class ApoloRunOperator(BaseOperator):
                 is_killed=lambda: self._killed,
                 cancels=self.kill_on_error,
             )
-        if end is None:
-            # A closed watch says exactly where it has stopped.
-            self._defer(context, aim, cursor=watch.cursor, deadline=deadline)
-        return end
+        # A closed watch says exactly where it has stopped.
+        return end, watch.cursor
 
-    def _defer(self, context: Context, aim: str, *, cursor: str, deadline: float | None) -> NoReturn:
+    @property
+    def _aim(self) -> str:
+        """What is waited for."""
+        return "start" if self.job_detach else "end"
+
+    def _defer(self, context: Context, *, cursor: str, deadline: float | None) -> NoReturn:
         from dataclasses import asdict
 
         from airfreight.ray.supervisor import Waiting, place
@@ -374,7 +401,7 @@ class ApoloRunOperator(BaseOperator):
             trigger=ApoloJobTrigger(
                 job_id=self.job["id"],
                 conn_id=self.conn_id,
-                until=aim,
+                until=self._aim,
                 poll_interval=self.poll_interval,
                 fetch_logs=not self.job_detach,
                 cursor=cursor,
@@ -403,14 +430,16 @@ class ApoloRunOperator(BaseOperator):
 
     def _cancel(self, why: str) -> None:
         job = self.job
-        if job is None or JobStatus.of(job.get("status")).is_finished:
+        if job is None or JobStatus.of(job.get("status")).is_finished or self._is_left:
             return
         if not self.kill_on_error:
+            self._is_left = True
             self.log.warning("Apolo job %s goes on, as kill_on_error=False wishes, although %s", job["id"], why)
             return
         self.log.warning("cancelling Apolo job %s: %s", job["id"], why)
         try:
             self.client.kill(job["id"], patience=_KILL_SECONDS)
+            self._is_left = True
         except Exception:
             self.log.exception("Apolo job %s could not be cancelled, and may go on", job["id"])
 

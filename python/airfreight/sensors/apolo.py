@@ -93,10 +93,12 @@ class ApoloJobSensor(BaseSensorOperator):
 
         end = dict(event or {})
         with versions.no_retry_in_vain():
-            if end.get("job") is None:
-                if end.get("status") == waiting.TIMEOUT and self.soft_fail:
-                    raise versions.exceptions().AirflowSkipException(str(end.get("message")))
-                waiting.raise_for(end)
+            if end.get("status") == waiting.TIMEOUT:
+                # Which Airflow doesn't retry, as it doesn't where a worker waits.
+                kinds = versions.exceptions()
+                kind = kinds.AirflowSkipException if self.soft_fail else kinds.AirflowSensorTimeout
+                raise kind(f"Apolo job {end['job_id']} was not as wished within {self.timeout:.0f} s")
+            waiting.raise_for(end)
         if not self.poke(context):
             self._defer(context, float(end["deadline"]))
 

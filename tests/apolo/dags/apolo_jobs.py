@@ -21,18 +21,28 @@ COMMON = {
     "retry_delay": timedelta(0),
 }
 
+#: For whoever runs them with `dag.test()`.
+dags = []
+
 for name, options in {
     "apolo_deferred": {"deferrable": True, "job_detach": False, "poll_interval": 0.5},
     "apolo_in_worker": {"job_detach": False},
     "apolo_detached": {"deferrable": True, "poll_interval": 0.5},
 }.items():
-    with DAG(name, params=PARAMS, schedule=None):
+    with DAG(name, params=PARAMS, schedule=None) as dag:
         ApoloRunOperator(**COMMON, **options)
+    dags.append(dag)
 
-with DAG("neuro_in_worker", params=PARAMS, schedule=None, default_args={"job_detach": False}):
+with DAG("neuro_in_worker", params=PARAMS, schedule=None, default_args={"job_detach": False}) as dag:
     NeuroRunOperator(**COMMON)
+dags.append(dag)
 
-with DAG("apolo_pair", params=PARAMS, schedule=None):
+# As it was written for the old plugin: detached, and nothing said of triggerers.
+with DAG("neuro_detached", params=PARAMS, schedule=None) as dag:
+    NeuroRunOperator(**COMMON)
+dags.append(dag)
+
+with DAG("apolo_pair", params=PARAMS, schedule=None) as dag:
     job = ApoloRunOperator(**COMMON)
     job >> ApoloJobStatusSensor(
         task_id="wait",
@@ -41,3 +51,4 @@ with DAG("apolo_pair", params=PARAMS, schedule=None):
         deferrable=True,
         poll_interval=0.5,
     )
+dags.append(dag)

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use airfreight_apolo::Trust;
 use clap::{Args, Subcommand};
 
 const PLATFORM: &str = "Platform";
@@ -30,6 +31,10 @@ pub(crate) struct ApoloArguments {
     #[arg(long, global = true, help_heading = PLATFORM, value_name = "NAME")]
     pub(crate) project: Option<String>,
 
+    /// Whether to verify the platform's certificate (`true`, `false`), or the file of the authorities to trust, too
+    #[arg(long, global = true, help_heading = PLATFORM, value_name = "BOOL|PATH", default_value = "true", value_parser = verify)]
+    pub(crate) verify: Trust,
+
     /// How long to try again while the platform does not answer
     #[arg(long, global = true, help_heading = PLATFORM, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub(crate) patience: Duration,
@@ -49,11 +54,8 @@ pub(crate) enum ApoloCommand {
         /// Its id or name
         id: String,
     },
-    /// Show a job's log, until the job is over
-    Logs {
-        /// Its id or name
-        id: String,
-    },
+    /// Show a job's log
+    Logs(LogsOptions),
     /// Cancel jobs
     Kill {
         /// Ids or names
@@ -107,6 +109,29 @@ pub(crate) struct RunOptions {
     /// What the container runs
     #[arg(required = true, last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsOptions {
+    /// Its id or name
+    pub(crate) id: String,
+
+    /// Go on until the job is over
+    #[arg(long, short, overrides_with = "_no_follow")]
+    pub(crate) follow: bool,
+
+    /// End with what the job has written so far, as without this flag
+    #[arg(long = "no-follow", overrides_with = "follow")]
+    _no_follow: bool,
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "what clap wants")]
+fn verify(text: &str) -> Result<Trust, String> {
+    Ok(match text.to_lowercase().as_str() {
+        "true" | "1" | "yes" => Trust::System,
+        "false" | "0" | "no" => Trust::Anyone,
+        _ => Trust::SystemAnd(text.into()),
+    })
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -40,14 +40,16 @@ pub(crate) fn run(arguments: &ApoloArguments, output: &mut Output<'_>) -> Result
                 show(&client.job(id).await?, output)?;
                 Ok(ExitCode::SUCCESS)
             }
-            ApoloCommand::Logs { id } => {
-                let id = client.job(id).await?.id().to_owned();
-                follow(&client, Follow::new(id), None, output).await?;
+            ApoloCommand::Logs(options) => {
+                let id = client.job(&options.id).await?.id().to_owned();
+                let until = if options.follow { Until::End } else { Until::Now };
+                follow(&client, Follow { until, ..Follow::new(id) }, None, output).await?;
                 Ok(ExitCode::SUCCESS)
             }
             ApoloCommand::Kill { ids } => {
                 for id in ids {
-                    client.kill(id).await?;
+                    // The platform reads jobs by their names, and cancels by ids alone.
+                    client.kill(client.job(id).await?.id()).await?;
                     if !output.json {
                         output.line(format_args!("job {id} is cancelled, unless it was over already"))?;
                     }
@@ -74,6 +76,7 @@ fn settings(arguments: &ApoloArguments) -> Result<Settings, CliError> {
     settings.cluster = arguments.cluster.clone().or(settings.cluster);
     settings.org = arguments.org.clone().or(settings.org);
     settings.project = arguments.project.clone().or(settings.project);
+    settings.verify = arguments.verify.clone();
     settings.patience = arguments.patience;
     Ok(settings)
 }

@@ -1,0 +1,1 @@
+"""What waiting for jobs on Apolo costs a triggerer."""
