@@ -115,7 +115,7 @@ Hosts are network namespaces with a bridge between them; both ends share the cor
         parts.append(
             f"## {measure.LISTED:,} objects\n\nStart {shown(found['start_seconds'])}, the first page "
             f"{shown(found['first_page_seconds'])}, a later one of {found['page_objects']} "
-            f"{shown(found['page_seconds'])}; resident {found['full_resident_bytes'] / MB:.0f} MB; idle without objects "
+            f"{shown(found['page_seconds'])}; resident {found['full_resident_bytes'] / MB:.0f} MB; idle and empty "
             f"{found['resident_bytes'] / MB:.1f} MB, of which {found['private_bytes'] / MB:.1f} MB are private."
         )
     parts += [f"**{name} failed**: {error}" for name, error in measured["errors"].items()]
