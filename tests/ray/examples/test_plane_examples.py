@@ -6,6 +6,7 @@ Method: run them on a real Airflow, a real Ray and a real S3 server; the cluster
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -103,6 +104,8 @@ def test_a_run_goes_on_from_its_checkpoints_after_its_cluster_was_replaced(
             airflow.wait("resume", run_id, expect="failed", timeout=600)
             assert "No such file or directory" in log(airflow, "resume", run_id, "publish")
             ray.restart()
+            # Otherwise what the first attempt has fetched would do.
+            shutil.rmtree(airflow_env["AIRFLOW__AIRFREIGHT__STORE_PATH"])
             models.mkdir()
             airflow.clear("resume", run_id, ["publish"])
             airflow.wait("resume", run_id, timeout=600)
@@ -110,5 +113,5 @@ def test_a_run_goes_on_from_its_checkpoints_after_its_cluster_was_replaced(
             assert tries["features"] == tries["train"] == 1, "nothing is computed again"
             assert airflow.xcom("resume", run_id, "publish") > 0.95
             assert (models / "digits.pickle").stat().st_size > 1000
-            said = log(airflow, "resume", run_id, "publish")
-            assert said.count("checkpoint") >= 2, said
+            # The model is small enough to stand in its row.
+            assert "reading its checkpoint s3://models" in log(airflow, "resume", run_id, "publish")

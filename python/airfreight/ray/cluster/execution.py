@@ -20,7 +20,7 @@ else:
     import airfreight_driver as driver
     import airfreight_report as report
 
-from . import crash, joined, keeping, notify, place
+from . import crash, joined, keeping, notify, packed, place
 from .calllog import CallLog
 from .interruption import Interruption, interruptible
 from .visit import Archives, visit
@@ -52,20 +52,29 @@ def call_in_parts(spec: bytes, *given: Any) -> Iterator[Any]:
 class Eager:
     """An actor that runs one call and then keeps alive what its value refers to."""
 
+    def __init__(self) -> None:
+        #: Ray doesn't always count the references in what a generator has yielded.
+        self._kept: list[Any] = []
+
     def where(self) -> tuple[str, int]:
         """The node and the process, for who wants to interrupt it."""
         return place.node_id(), os.getpid()
 
     def call(self, spec: bytes, *given: Any) -> tuple[bytes, Any]:
         """As :func:`call`."""
-        told, values = _run(json.loads(spec), given, eager=True)
+        told, values = self._run(spec, given)
         return told, values[0] if values else None
 
     def call_in_parts(self, spec: bytes, *given: Any) -> Iterator[Any]:
         """As :func:`call_in_parts`."""
-        told, values = _run(json.loads(spec), given, eager=True)
+        told, values = self._run(spec, given)
         for value in [*values, told]:
             yield value
+
+    def _run(self, spec: bytes, given: Any) -> tuple[bytes, list[Any]]:
+        told, values = _run(json.loads(spec), given, eager=True)
+        self._kept = [value for value in values if isinstance(value, packed.Native)]
+        return told, values
 
 
 def interrupt(pid: int) -> None:
