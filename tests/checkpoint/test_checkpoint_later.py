@@ -147,13 +147,13 @@ def test_agents_that_are_killed_again_and_again_get_everything_done(
 
 
 KILLED = """
-import os, signal, sys
+import os, sys
 import numpy as np
 sys.path[:0] = {path!r}
 from airfreight import rows
 from checkpoint.test_checkpoint_rows import origin, running
 for number in range(1000):
-    row = rows.write(np.arange(50_000 + number), origin(running({where!r}), f"key{{number}}"))
+    row = rows.write(np.arange(50_000 + number), origin(running({where!r}), f"key{{number}}-{{os.getpid()}}"))
     print("wrote", row["id"], flush=True)
 """
 
