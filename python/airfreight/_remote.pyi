@@ -529,3 +529,29 @@ class Bucket:
         :param method: ``GET``, ``PUT``, ``HEAD`` or ``DELETE``.
         :raises InvalidError: a directory has no such URLs.
         """
+
+@final
+class UploadQueue:
+    """
+    What the agent of this host is to upload: files in the store's directory.
+
+    :param store: how the store was opened: the arguments of :class:`airfreight._store.Store`, by name.
+    """
+
+    def __new__(cls, store: Mapping[str, Any]) -> Self: ...
+    def checksum(self, name: str) -> dict[str, Any]:
+        """``nbytes`` and ``crc64`` that an object's copy will have, as :meth:`Bucket.put_object` returns them."""
+    def add(self, name: str, queued: str) -> None:
+        """
+        Puts an upload into the queue, in place of one of the same name; it is carried out however the caller ends.
+
+        :param queued: what is to be done, as JSON.
+        :raises CorruptError: it is something else.
+        """
+    def remove(self, name: str) -> bool:
+        """Takes an upload out of the queue; ``False`` when it wasn't there."""
+    def names(self) -> list[str]:
+        """What waits, the oldest first."""
+    @property
+    def is_served(self) -> bool:
+        """Whether an agent carries uploads out."""

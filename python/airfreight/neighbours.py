@@ -11,7 +11,7 @@ import logging
 import os
 import re
 from pathlib import Path
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -34,6 +34,13 @@ if TYPE_CHECKING:
 
 #: One name for all that happens to values, so that it can be filtered as a whole.
 log = logging.getLogger("airfreight.xcom")
+
+#: An agent that doesn't answer is waited for, since it may just be starting again; not so long where there is a copy.
+_DOUBT_SECONDS = 5.0
+_DOUBT_SECONDS_WITH_COPY = 0.5
+
+#: One that was not there is not asked again for so long by who has a copy.
+_ABSENCE_SECONDS = 60.0
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
@@ -73,12 +80,13 @@ def serve(process: Process, row: Row) -> bool:
     return "agent" in row and row.get("store") != process.store.store_id
 
 
-def fetch(process: Process, row: Row, name: str) -> None:
+def fetch(process: Process, row: Row, name: str, *, has_copy: bool = False) -> None:
     """
     Bring an object from the host that made it into the store of this one, under its own name.
 
     However many tasks of this host ask for it at once, it comes once.
 
+    :param has_copy: whether it can be read elsewhere, so that waiting for an agent that isn't there is worth little.
     :raises ObjectLostError: that host, its agent or the object is gone; the message says which, and what to clear.
     :raises StoreFullError: there is no room for it here.
     """
@@ -86,9 +94,12 @@ def fetch(process: Process, row: Row, name: str) -> None:
     url, host = str(row["agent"]), row.get("host")
     value = references.value_text(row)
     again = references.clear_hint(row.get("owner") or {})
+    if has_copy and monotonic() - process.absent.get(url, -_ABSENCE_SECONDS) < _ABSENCE_SECONDS:
+        raise UnavailableError(f"{value} is in the shared memory of host {host}, whose agent did not answer just now")
     try:
         progress = journal.progress("fetched", f"from host {host}")
-        nbytes = _agent(process, url).fetch(process.store_options, name, progress)
+        agent = _agent(process, url, _DOUBT_SECONDS_WITH_COPY if has_copy else _DOUBT_SECONDS)
+        nbytes = agent.fetch(process.store_options, name, progress)
     except ObjectNotFoundError as error:
         raise ObjectLostError(
             f"{value} is gone from host {host}: it has expired or was deleted there, or the host was started again "
@@ -96,6 +107,7 @@ def fetch(process: Process, row: Row, name: str) -> None:
             again,
         ) from error
     except UnavailableError as error:
+        process.absent[url] = monotonic()
         raise ObjectLostError(
             f"{value} is in the shared memory of host {host}, which cannot be reached ({error.message})",
             f"if that host is gone, {again}; else look for its `airfreight agent`",
@@ -113,14 +125,15 @@ def fetch(process: Process, row: Row, name: str) -> None:
         log.info("fetched %s from host %s: %s in %.1f ms", value, host, size, milliseconds)
 
 
-def _agent(process: Process, url: str) -> Agent:
-    known = process.agents.get(url)
+def _agent(process: Process, url: str, doubt: float) -> Agent:
+    known = process.agents.get((url, doubt))
     if known is None:
         from airfreight._remote import Agent
 
         settings = process.settings
-        known = process.agents[url] = Agent(
+        known = process.agents[url, doubt] = Agent(
             url,
+            doubt=doubt,
             token=_token(settings),
             authorities=settings.agent_ca_file,
             certificate=settings.agent_certificate_file,

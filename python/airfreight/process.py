@@ -50,8 +50,10 @@ class Process:
         self.pushes: list[Push] = []
         #: The buckets of checkpoints, by what the settings or tasks call them.
         self.buckets: dict[str, Any] = {}
-        #: The agents of other hosts, by their URLs.
-        self.agents: dict[str, Agent] = {}
+        #: The agents of other hosts, by their URLs and how long they are waited for.
+        self.agents: dict[tuple[str, float], Agent] = {}
+        #: When agents of other hosts were last found missing, by their URLs.
+        self.absent: dict[str, float] = {}
         self._written: dict[str | None, list[str]] = {}
         #: The Ray clusters that values were fetched from, by connection and dashboard.
         self.clusters: dict[tuple[str, str | None], Cluster] = {}

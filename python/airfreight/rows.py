@@ -179,13 +179,13 @@ def _encode(process: Process, value: Any, origin: Origin) -> Any:
         return value
     row = row or _embed(process, value)
     if row is None:
-        if plan is None:
+        if plan is None or plan.queued is not None:
             process.require_lasting_store()
         row = composite.write(process, value, origin) or put(process, value, origin)
         if plan is not None:
             row = checkpoint.complete(process, row, origin, plan)
     row = references.sign(row, process.keys)
-    if plan is not None and (plan.reuse or "bucket" in row or "parts" in row):
+    if plan is not None and (plan.reuse or plan.queued or "bucket" in row or "parts" in row):
         checkpoint.publish(process, plan, origin, row)
     _remember(process, origin, value, row)
     return row
@@ -303,7 +303,7 @@ def _get_or_restore(process: Process, row: Row, get: Callable[[Process, str], An
 def _fetch(process: Process, row: Row, name: str, *, or_else: bool) -> bool:
     """Bring an object from its host; ``False`` where that fails and there is another copy."""
     try:
-        neighbours.fetch(process, row, name)
+        neighbours.fetch(process, row, name, has_copy=or_else)
     except StoreFullError:
         raise
     except AirfreightError as error:

@@ -84,6 +84,19 @@ impl AgentError {
     }
 }
 
+/// What went wrong without anybody asking: for the log and the page.
+#[derive(Clone, Debug)]
+pub(crate) struct Problem {
+    pub(crate) text: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl Problem {
+    pub(crate) fn new(error: &dyn Error, hint: Option<String>) -> Self {
+        Self { text: chain(error), hint }
+    }
+}
+
 /// An answer that refuses: JSON with a kind, a message and what to try.
 #[derive(Debug)]
 pub(crate) struct Refusal {

@@ -4,6 +4,7 @@
 //! nothing, and those elsewhere read a checkpoint or say what is lost. What can be asked of it: `docs/openapi.yaml`.
 
 mod access;
+mod checkpoints;
 mod error;
 mod index;
 mod limits;

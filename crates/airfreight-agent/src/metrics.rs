@@ -32,6 +32,20 @@ struct Direction {
     direction: &'static str,
 }
 
+/// What became of a checkpoint that a task has left to the agent, or of one attempt.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Stored,
+    Failed,
+    Withdrawn,
+    Lost,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Ended {
+    outcome: &'static str,
+}
+
 /// Gauges of what the store says are set before each reading.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -45,6 +59,9 @@ pub(crate) struct Metrics {
     pub(crate) store_limit_bytes: Family<Tier, Gauge<u64, AtomicU64>>,
     pub(crate) store_objects: Family<Tier, Gauge<u64, AtomicU64>>,
     pub(crate) damaged_objects: Gauge<i64, AtomicI64>,
+    pub(crate) checkpoints_waiting: Gauge<u64, AtomicU64>,
+    pub(crate) checkpoints_waiting_bytes: Gauge<u64, AtomicU64>,
+    checkpoint_uploads: Family<Ended, Counter>,
 }
 
 impl Metrics {
@@ -65,6 +82,9 @@ impl Metrics {
             store_limit_bytes: Family::default(),
             store_objects: Family::default(),
             damaged_objects: Gauge::default(),
+            checkpoints_waiting: Gauge::default(),
+            checkpoints_waiting_bytes: Gauge::default(),
+            checkpoint_uploads: Family::default(),
             registry: Registry::default(),
         };
         registry.register("agent_requests", "Answers by route", metrics.requests.clone());
@@ -86,7 +106,25 @@ impl Metrics {
         registry.register_with_unit("store_limit", "What it may take", Unit::Bytes, metrics.store_limit_bytes.clone());
         registry.register("store_objects", "Names in the store", metrics.store_objects.clone());
         registry.register("store_damaged_objects", "Names that cannot be read", metrics.damaged_objects.clone());
+        registry.register("checkpoints_waiting", "Values left to the agent", metrics.checkpoints_waiting.clone());
+        registry.register_with_unit(
+            "checkpoints_waiting",
+            "What they come to",
+            Unit::Bytes,
+            metrics.checkpoints_waiting_bytes.clone(),
+        );
+        registry.register("checkpoint_uploads", "What became of them", metrics.checkpoint_uploads.clone());
         Arc::new(Self { registry, ..metrics })
+    }
+
+    pub(crate) fn count_checkpoint(&self, outcome: Outcome) {
+        let outcome = match outcome {
+            Outcome::Stored => "stored",
+            Outcome::Failed => "failed",
+            Outcome::Withdrawn => "withdrawn",
+            Outcome::Lost => "lost",
+        };
+        self.checkpoint_uploads.get_or_create(&Ended { outcome }).inc();
     }
 
     pub(crate) fn encode(&self) -> Result<String, std::fmt::Error> {

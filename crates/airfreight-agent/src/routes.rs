@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
 use crate::access::Gate;
+use crate::checkpoints::Checkpoints;
 use crate::error::Refusal;
 use crate::index::Index;
 use crate::limits::UPLOADS_MAX;
@@ -33,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) uploads: Semaphore,
     pub(crate) gate: Gate,
     pub(crate) page: Page,
+    pub(crate) checkpoints: Arc<Checkpoints>,
 }
 
 /// Who asks, for the log.
@@ -40,10 +42,16 @@ pub(crate) struct Shared {
 pub(crate) struct Peer(pub(crate) std::net::SocketAddr);
 
 impl Shared {
-    pub(crate) fn new(store: Store, gate: Gate, metrics: Arc<Metrics>, page: Page) -> Arc<Self> {
+    pub(crate) fn new(
+        store: Store,
+        gate: Gate,
+        metrics: Arc<Metrics>,
+        page: Page,
+        checkpoints: Arc<Checkpoints>,
+    ) -> Arc<Self> {
         let index = Mutex::new(Index::new(store.clone()));
         let uploads = Semaphore::new(UPLOADS_MAX);
-        Arc::new(Self { store, index, opened: Opened::default(), metrics, uploads, gate, page })
+        Arc::new(Self { store, index, opened: Opened::default(), metrics, uploads, gate, page, checkpoints })
     }
 }
 
@@ -149,6 +157,9 @@ pub(crate) fn encoded_metrics(shared: &Shared) -> Result<String, Refusal> {
         metrics.store_objects.get_or_create(&metrics::Tier { tier }).set(count);
     }
     metrics.damaged_objects.set(i64::try_from(damaged).unwrap_or(i64::MAX));
+    let checkpoints = shared.checkpoints.overview();
+    metrics.checkpoints_waiting.set(checkpoints.waiting);
+    metrics.checkpoints_waiting_bytes.set(checkpoints.bytes);
     metrics.encode().map_err(|error| Refusal::broken(&error))
 }
 

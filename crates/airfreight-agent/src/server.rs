@@ -16,13 +16,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tower::ServiceExt as _;
 use tracing::{debug, info, warn};
 
 use crate::access::{Access, Gate};
+use crate::checkpoints::Checkpoints;
 use crate::error::AgentError;
 use crate::limits::{CONNECTIONS_MAX, HANDSHAKE_MAX, HEAD_BYTES_MAX, HEAD_TIME_MAX, HEADERS_MAX, SILENCE_MAX};
 use crate::metrics::Metrics;
@@ -48,6 +49,8 @@ pub struct Options {
     pub tls: Option<ServerTls>,
     /// Where the page leads to task instances, and which site may show it in a frame.
     pub airflow_url: Option<AirflowUrl>,
+    /// The command that tells an Airflow connection's bucket and credentials, with `connection@url` as its last argument.
+    pub access_command: Vec<String>,
     /// How long answers may go on after the agent was asked to end.
     pub grace: Duration,
 }
@@ -59,6 +62,7 @@ impl Default for Options {
             access: Access::default(),
             tls: None,
             airflow_url: None,
+            access_command: Vec::new(),
             grace: Duration::from_secs(30),
         }
     }
@@ -99,7 +103,9 @@ impl Agent {
             }
         }
         let page = Page::new(options.airflow_url.clone(), tls.is_some());
-        let shared = Shared::new(store, gate, Metrics::new(), page);
+        let metrics = Metrics::new();
+        let checkpoints = Checkpoints::new(store.clone(), options.access_command.clone(), Arc::clone(&metrics));
+        let shared = Shared::new(store, gate, metrics, page, checkpoints);
         Ok(Self { listeners, router: router(&shared), shared, tls, grace: options.grace })
     }
 
@@ -113,6 +119,9 @@ impl Agent {
     pub async fn run(self, ended: impl Future<Output = ()>) {
         info!(store = %self.shared.store.path().display(), addresses = ?self.addresses(), tls = self.tls.is_some(), "listening");
         warm_up(&self.shared);
+        let (end, ending) = watch::channel(false);
+        let mut background = JoinSet::new();
+        background.spawn(Arc::clone(&self.shared.checkpoints).run(ending));
         let graceful = GracefulShutdown::new();
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut connections = JoinSet::new();
@@ -141,10 +150,13 @@ impl Agent {
         // Nobody new is taken while the others get their answers.
         drop(self.listeners);
         info!(connections = connections.len(), "ending");
-        if timeout(self.grace, graceful.shutdown()).await.is_err() {
-            warn!("cutting connections that have not ended");
+        end.send_replace(true);
+        let uploaded = async { while background.join_next().await.is_some() {} };
+        if timeout(self.grace, async { tokio::join!(graceful.shutdown(), uploaded) }).await.is_err() {
+            warn!("cutting connections that have not ended, and checkpoints that the next agent sends");
         }
         connections.shutdown().await;
+        background.shutdown().await;
     }
 }
 

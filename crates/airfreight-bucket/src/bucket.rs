@@ -10,6 +10,7 @@ use airfreight_store::{Payload, Store, StoreError};
 use futures_util::TryStreamExt as _;
 use http::Method;
 use jiff::Timestamp;
+use object_store::path::Path;
 use object_store::signer::Signer;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
 
@@ -88,29 +89,67 @@ impl Bucket {
         key: &str,
         progress: &AtomicU64,
     ) -> Result<Copied> {
+        let cargo = self.cargo(store, name, key).await?;
+        let path = self.location.path(key)?;
+        self.send(&cargo, key, &self.upload(&path, progress)).await
+    }
+
+    /// As [`Self::put_object`], for who may have done it before and not know: it is looked for first, and `false` says
+    /// that nothing had to be sent.
+    ///
+    /// # Errors
+    /// As [`Self::put_object`].
+    pub async fn complete_object(
+        &self,
+        store: &Store,
+        name: ObjectName,
+        key: &str,
+        progress: &AtomicU64,
+    ) -> Result<(Copied, bool)> {
+        let cargo = self.cargo(store, name, key).await?;
+        let path = self.location.path(key)?;
+        let upload = self.upload(&path, progress);
+        match upload.verify(&cargo, &self.location.url(key)).await {
+            Ok(()) => Ok((cargo.copied, false)),
+            Err(VerifyError::Storage(error)) => match self.failed("verify", key, &error) {
+                BucketError::NotFound { .. } => Ok((self.send(&cargo, key, &upload).await?, true)),
+                error => Err(error),
+            },
+            Err(VerifyError::Bucket(_)) => Ok((self.send(&cargo, key, &upload).await?, true)),
+        }
+    }
+
+    /// Length and checksum that an object's copy in a bucket will have. Reads the object once.
+    ///
+    /// # Errors
+    /// [`BucketError::Store`] when this host doesn't have it whole.
+    pub fn checksum(store: &Store, name: ObjectName) -> Result<Copied> {
+        Ok(Cargo::open(store, name)?.copied)
+    }
+
+    async fn cargo(&self, store: &Store, name: ObjectName, key: &str) -> Result<Cargo> {
         let store = store.clone();
         let opened = tokio::task::spawn_blocking(move || Cargo::open(&store, name)).await;
-        let cargo = opened.map_err(|error| self.broken("write", key, &error))??;
-        let path = self.location.path(key)?;
-        let upload = Upload {
-            store: &self.store,
-            provider: self.location.provider,
-            conditional: self.conditional,
-            path: &path,
-            progress,
-        };
+        opened.map_err(|error| self.broken("write", key, &error))?
+    }
+
+    fn upload<'a>(&'a self, path: &'a Path, progress: &'a AtomicU64) -> Upload<'a> {
+        Upload { store: &self.store, provider: self.location.provider, conditional: self.conditional, path, progress }
+    }
+
+    async fn send(&self, cargo: &Cargo, key: &str, upload: &Upload<'_>) -> Result<Copied> {
         let place = self.location.url(key);
-        let sent = match upload.send(&cargo).await {
+        let sent = match upload.send(cargo).await {
             // The answer to an attempt before this one was lost; or it is another's, which the comparison tells.
             Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Err(()),
             other => Ok(other.map_err(|error| self.failed("write", key, &error))?),
         };
-        match (upload.verify(&cargo, &place).await, sent) {
+        match (upload.verify(cargo, &place).await, sent) {
             (Ok(()), _) => Ok(cargo.copied),
             (Err(VerifyError::Bucket(BucketError::Altered { .. })), Err(())) => Err(BucketError::Conflict { place }),
             (Err(VerifyError::Bucket(error)), _) => {
                 // Nobody should find it. Whether that works changes nothing of what is told.
-                let _ = self.store.delete(&path).await;
+                let _ = self.store.delete(upload.path).await;
                 Err(error)
             }
             (Err(VerifyError::Storage(error)), _) => Err(self.failed("verify", key, &error)),

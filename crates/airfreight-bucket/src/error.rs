@@ -107,6 +107,14 @@ pub enum BucketError {
         /// The object's URL.
         place: String,
     },
+    /// What waits to be uploaded can't be read.
+    #[error("cannot use the queued upload `{}`: {reason}", path.display())]
+    Queued {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The local store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -133,7 +141,7 @@ impl BucketError {
             Self::Denied { .. } => ErrorKind::Denied,
             Self::NoBucket { .. } | Self::NotFound { .. } => ErrorKind::NotFound,
             Self::Throttled { .. } | Self::Unavailable { .. } | Self::File { .. } => ErrorKind::Unavailable,
-            Self::Corrupt { .. } | Self::Altered { .. } => ErrorKind::Corrupt,
+            Self::Corrupt { .. } | Self::Altered { .. } | Self::Queued { .. } => ErrorKind::Corrupt,
             Self::Conflict { .. } => ErrorKind::Conflict,
             Self::Store(error) => error.kind(),
         }
@@ -162,6 +170,9 @@ impl BucketError {
             Self::Altered { .. } => "run the task again; if it stays so, look at what lies between here and the bucket",
             Self::Conflict { .. } => "remove it with `airfreight checkpoint rm`, then run the task again",
             Self::Unsupported { .. } => "use a bucket of S3, Google Cloud Storage or Azure",
+            Self::Queued { .. } => {
+                "clear the task that returned the value, and remove the file; after an upgrade restart the agent first"
+            }
             Self::Store(error) => return error.hint(),
             Self::NotFound { .. } | Self::File { .. } => return None,
         };

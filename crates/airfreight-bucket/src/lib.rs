@@ -25,6 +25,7 @@ mod download;
 mod error;
 mod location;
 mod providers;
+mod queue;
 mod settings;
 mod told;
 mod upload;
@@ -33,6 +34,7 @@ pub use bucket::{Bucket, Copied, Entry};
 pub use error::BucketError;
 pub use http::Method;
 pub use location::{Location, Provider};
+pub use queue::{Claim, Note, Queue, Queued, QueuedObject};
 pub use settings::Settings;
 
 /// What comes of work with a bucket.

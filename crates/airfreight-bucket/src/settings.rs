@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
+use serde::Deserialize;
 
 /// How to reach a bucket, and as whom.
 #[derive(Clone, Debug)]
@@ -38,5 +39,54 @@ impl Settings {
             proxy: None,
             patience: Duration::from_mins(2),
         }
+    }
+}
+
+/// What Airflow's side says of a connection, in JSON.
+#[derive(Deserialize)]
+struct Access {
+    url: String,
+    options: BTreeMap<String, String>,
+    environment: bool,
+    verify: Verify,
+    proxy: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Verify {
+    Whether(bool),
+    Authorities(PathBuf),
+}
+
+impl Settings {
+    /// Reads a bucket with its credentials as `airfreight.checkpoint.place.Access` writes it; `None` when it is
+    /// something else, of which nothing is repeated.
+    #[must_use]
+    pub fn from_json(text: &str) -> Option<Self> {
+        let Access { url, options, environment, verify, proxy } = serde_json::from_str(text).ok()?;
+        let (verify, authorities) = match verify {
+            Verify::Whether(verify) => (verify, None),
+            Verify::Authorities(path) => (true, Some(path)),
+        };
+        let options = options.into_iter().map(|(name, text)| (name, text.into())).collect();
+        Some(Self { options, environment, verify, authorities, proxy, ..Self::new(url) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_connection_says_is_read_and_not_shown() {
+        let text = r#"{"url": "s3://b", "options": {"aws_secret_access_key": "hunter2"}, "environment": false,
+            "verify": "/etc/ca.pem", "proxy": null}"#;
+        let settings = Settings::from_json(text).unwrap();
+        assert_eq!(settings.authorities, Some(PathBuf::from("/etc/ca.pem")));
+        assert!(settings.verify && !settings.environment && settings.options.len() == 1);
+        assert!(!format!("{settings:?}").contains("hunter2"));
+        assert!(!Settings::from_json(&text.replace("\"/etc/ca.pem\"", "false")).unwrap().verify);
+        assert!(Settings::from_json("{}").is_none());
     }
 }

@@ -57,7 +57,12 @@ pub(crate) struct AgentOptions {
     #[arg(long, value_name = "URL", env = "AIRFREIGHT_AGENT_AIRFLOW_URL")]
     airflow_url: Option<String>,
 
-    /// How long answers may go on after SIGTERM
+    /// The command that tells which bucket an Airflow connection names and its credentials, for checkpoints that tasks
+    /// leave to the agent (default: `python -m airfreight.checkpoint.access` of the Python beside this program)
+    #[arg(long, value_name = "COMMAND", env = "AIRFREIGHT_AGENT_ACCESS_COMMAND")]
+    access_command: Option<String>,
+
+    /// How long answers may go on after SIGTERM, and checkpoints that are being uploaded
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     grace_seconds: u32,
 
@@ -134,9 +139,11 @@ impl AgentOptions {
             access: Access { read, write },
             tls,
             airflow_url: self.airflow(settings)?,
+            access_command: self.access_command.as_ref().map_or_else(access_command, |command| words(command)),
             grace: Duration::from_secs(self.grace_seconds.into()),
         })
     }
+
     fn airflow(&self, settings: &Settings) -> Result<Option<AirflowUrl>, CliError> {
         let given = self.airflow_url.clone().map(|text| (text, "--airflow-url".to_owned()));
         let Some((text, origin)) = given.or_else(|| settings.api_url_and_origin()) else { return Ok(None) };
@@ -145,4 +152,16 @@ impl AgentOptions {
             None => Err(CliError::Setting { origin, text, expected: "a URL such as https://airflow.example.com" }),
         }
     }
+}
+
+/// Split where there is white space; no shell has a part in it.
+fn words(command: &str) -> Vec<String> {
+    command.split_whitespace().map(str::to_owned).collect()
+}
+
+/// The Python whose wheel has brought this program.
+fn access_command() -> Vec<String> {
+    let python = env::current_exe().ok().map(|path| path.with_file_name("python")).filter(|path| path.exists());
+    let python = python.map(|path| path.to_string_lossy().into_owned());
+    python.map(|python| vec![python, "-m".into(), "airfreight.checkpoint.access".into()]).unwrap_or_default()
 }

@@ -180,11 +180,10 @@ impl Settings {
             None => self.text("checkpoint").ok_or(CliError::NoBucket)?,
         };
         if let Ok(access) = env::var("AIRFREIGHT_CHECKPOINT_ACCESS") {
-            let access: Access = serde_json::from_str(&access).map_err(|_| CliError::Variable {
+            return airfreight_bucket::Settings::from_json(&access).ok_or(CliError::Variable {
                 name: "AIRFREIGHT_CHECKPOINT_ACCESS",
                 reason: "it is not what `airflow airfreight` writes there".into(),
-            })?;
-            return Ok(access.settings());
+            });
         }
         let expected =
             "a URL such as s3://bucket/prefix; for connections of Airflow's use `airflow airfreight checkpoint`";
@@ -204,30 +203,6 @@ impl Settings {
     /// Opens the store that tasks of this user use.
     pub(crate) fn open_store(&self) -> Result<Store, CliError> {
         Ok(Store::open(&self.store_options()?)?)
-    }
-}
-
-/// A bucket with what an Airflow connection says of it.
-#[derive(serde::Deserialize)]
-struct Access {
-    url: String,
-    options: std::collections::BTreeMap<String, SecretString>,
-    environment: bool,
-    verify: serde_json::Value,
-    proxy: Option<String>,
-}
-
-impl Access {
-    fn settings(self) -> airfreight_bucket::Settings {
-        let Self { url, options, environment, verify, proxy } = self;
-        airfreight_bucket::Settings {
-            options,
-            environment,
-            verify: verify.as_bool().unwrap_or(true),
-            authorities: verify.as_str().map(PathBuf::from),
-            proxy,
-            ..airfreight_bucket::Settings::new(url)
-        }
     }
 }
 

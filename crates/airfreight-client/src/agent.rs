@@ -26,6 +26,8 @@ use crate::{Progress, Result};
 const CHECKSUM_HEADER: &str = "x-airfreight-crc64";
 /// Who doesn't take a connection for so long isn't there.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
+/// Between continents it takes no less.
+const CONNECT_MIN: Duration = Duration::from_millis(300);
 /// What the agent reads from a disk is verified as a whole before it answers.
 const ANSWER_MAX: Duration = Duration::from_secs(45);
 /// An answer that stops for so long is given up, and asked for again.
@@ -114,7 +116,9 @@ impl Agent {
             headers.insert(AUTHORIZATION, value);
         }
         let trust = settings.authorities.clone().map_or(Trust::System, Trust::Bundle);
-        let connector = Connector::new(trust, settings.identity.clone(), CONNECT_MAX).directly();
+        // Who is in doubt about the agent does not want to wait longer for a connection either.
+        let connect_max = CONNECT_MAX.min(settings.doubt).max(CONNECT_MIN);
+        let connector = Connector::new(trust, settings.identity.clone(), connect_max).directly();
         if base.starts_with("https:") {
             connector.prepare_tls()?;
         }

@@ -184,7 +184,7 @@ impl Bucket {
 }
 
 /// JSON's numbers end at 2^53, so a checksum is 16 hexadecimal digits.
-fn to_dict(py: Python<'_>, copied: Copied) -> PyResult<Bound<'_, PyDict>> {
+pub(crate) fn to_dict(py: Python<'_>, copied: Copied) -> PyResult<Bound<'_, PyDict>> {
     let dict = PyDict::new(py);
     dict.set_item("nbytes", copied.nbytes)?;
     dict.set_item("crc64", format!("{:016x}", copied.crc64))?;

@@ -15,6 +15,7 @@ mod error;
 mod event;
 mod json;
 mod process;
+mod queue;
 mod runner;
 mod store;
 mod values;
@@ -35,6 +36,8 @@ mod _remote {
     use crate::bucket::Bucket;
     #[pymodule_export]
     use crate::client::RayClient;
+    #[pymodule_export]
+    use crate::queue::UploadQueue;
     #[pymodule_export]
     use crate::runner::RayRunner;
     #[pymodule_export]

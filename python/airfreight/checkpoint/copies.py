@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airfreight import journal, references
-from airfreight.checkpoint import wish
+from airfreight.checkpoint import later, wish
 from airfreight.checkpoint.place import NEWEST, folder, open_again, open_place
 from airfreight.errors import (
     AirfreightError,
@@ -21,6 +21,7 @@ from airfreight.errors import (
     InvalidError,
     ObjectLostError,
     ObjectNotFoundError,
+    UnavailableError,
 )
 from airfreight.inline import ROW_MEMBER
 
@@ -61,13 +62,19 @@ def is_wanted(process: Process, origin: Origin) -> Plan | None:
 
 def upload(process: Process, name: str, origin: Origin, plan: Plan) -> dict[str, Any]:
     """
-    Copy an object of the store into the bucket.
+    Copy an object of the store into the bucket, or write down that the agent is to do it.
 
     :returns: what the row says of the copy.
     :raises DeniedError: the bucket refuses; other errors say what else was wrong with which bucket and key.
     """
     place = open_place(process, plan.where)
     key = f"{folder(process.deployment, origin.where)}/{name}"
+    at = {"url": place.bucket.url, "conn": place.conn_id, "key": key}
+    reuse = {"reuse": True} if plan.reuse else {}
+    if plan.queued is not None:
+        copied = later.checksum(process, name)
+        plan.queued.append({"name": name, "key": key, **copied})
+        return at | copied | reuse | {"later": name}
     began = perf_counter()
     copied = place.bucket.put_object(process.store_options, name, key, journal.progress("uploaded", "to the bucket"))
     log.info(
@@ -78,8 +85,7 @@ def upload(process: Process, name: str, origin: Origin, plan: Plan) -> dict[str,
         place.bucket.url,
         key,
     )
-    copy = {"url": place.bucket.url, "conn": place.conn_id, "key": key, **copied}
-    return copy | {"reuse": True} if plan.reuse else copy
+    return at | copied | reuse
 
 
 def complete(process: Process, row: Row, origin: Origin, plan: Plan) -> Row:
@@ -99,6 +105,13 @@ def complete(process: Process, row: Row, origin: Origin, plan: Plan) -> Row:
             key: part | {"bucket": pushed.get(key) or upload(process, part["id"], origin, plan)}
             for key, part in row["parts"].items()
         }
+        if plan.queued is not None:
+            # So that what is returned last is published when all of it is there.
+            plan.queued.extend(
+                {"name": part["id"]} | {name: part["bucket"][name] for name in ("key", "nbytes", "crc64")}
+                for key, part in parts.items()
+                if pushed.get(key)
+            )
         rest = row["rest"]
         if "id" in rest:
             rest = rest | {"bucket": upload(process, rest["id"], origin, plan)}
@@ -113,19 +126,43 @@ def publish(process: Process, plan: Plan, origin: Origin, stored: Any) -> None:
     """
     Say in the bucket what a task has returned last, and delete what it had returned before that.
 
+    Where the agent uploads, it does this, too, once the copies are there.
+
     :param stored: the signed row, or the value that stands in its place.
     """
     place = open_place(process, plan.where)
     below = folder(process.deployment, origin.where)
-    before = _newest(process, plan, origin.where) if plan.reuse else None
     document = references.sign({ROW_MEMBER: references.VERSION, _OF: below, "row": stored}, process.keys)
-    place.bucket.put(f"{below}/{NEWEST}", json.dumps(document).encode())
-    if before is None:
+    newest = f"{below}/{NEWEST}", json.dumps(document)
+    if plan.queued is not None:
+        _leave_to_agent(process, plan, origin, stored, newest)
         return
+    replaced = _replaced(process, plan, origin.where, stored) if plan.reuse else []
+    place.bucket.put(newest[0], newest[1].encode())
+    for key in replaced:
+        place.bucket.delete(key)
+
+
+def _leave_to_agent(process: Process, plan: Plan, origin: Origin, stored: Any, newest: tuple[str, str]) -> None:
+    replaced: list[str] = []
+    if plan.reuse:
+        try:
+            replaced = _replaced(process, plan, origin.where, stored)
+        except AirfreightError as error:
+            log.warning("left a replaced checkpoint until `airfreight checkpoint rm`: %s", error.message)
+    try:
+        place = open_place(process, plan.where)
+        later.enqueue(process, place, plan.queued or [], {"key": newest[0], "text": newest[1]}, replaced)
+    except AirfreightError:
+        for name in references.names_in(stored) if references.is_row(stored) else ():
+            process.store.delete(name)
+        raise
+
+
+def _replaced(process: Process, plan: Plan, where: Coordinates, stored: Any) -> list[str]:
+    """The keys of the copies that nobody needs any more once ``stored`` is what the task returned last."""
     kept = {copy["key"] for copy in copies_of(stored)}
-    for copy in copies_of(before):
-        if copy["key"] not in kept:
-            place.bucket.delete(copy["key"])
+    return [copy["key"] for copy in copies_of(_newest(process, plan, where)) if copy["key"] not in kept]
 
 
 def reusable(process: Process, plan: Plan, where: Coordinates) -> Reused | None:
@@ -189,6 +226,13 @@ def restore(process: Process, row: Row, content: Row) -> None:
             process.store_options, content["id"], copy["key"], copy, journal.progress("downloaded", "from the bucket")
         )
     except ObjectNotFoundError as error:
+        if copy.get("later"):
+            raise UnavailableError(
+                f"{value} is not on this host, and its checkpoint is not there yet: the agent of host "
+                f"{row.get('host')} was to upload it ({error.message})",
+                f"run the task again once that host's `airfreight agent` has; its page says what waits. If the host is "
+                f"gone, {hint}",
+            ) from error
         raise ObjectLostError(
             f"{value} is not on this host, and its checkpoint is gone ({error.message})", hint
         ) from error
@@ -222,6 +266,9 @@ def purge(process: Process, row: Row) -> bool:
         plan = None
     if any(copy.get("reuse") for copy in copies) if plan is None else plan.reuse:
         return True
+    # What the agent has not uploaded yet, it must not upload after this.
+    if waiting := [copy["later"] for copy in copies if "later" in copy]:
+        later.withdraw(process, waiting)
     for copy in copies:
         try:
             bucket = open_again(process, copy).bucket

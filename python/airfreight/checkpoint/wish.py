@@ -16,6 +16,9 @@ log = logging.getLogger("airfreight.xcom")
 #: Where an operator of ours keeps what it was told.
 ATTRIBUTE = "airfreight_checkpoint"
 
+#: In place of ``True``, or before a place and a colon: the agent uploads.
+_LATER = "async"
+
 _CONFIG_MEMBERS = frozenset({"checkpoint", "checkpoint_source", "reuse_checkpoint"})
 
 
@@ -26,11 +29,13 @@ class Wish(NamedTuple):
     :param where: a URL, a connection id, or ``connection id@URL``; ``True``: where the settings say; ``False``: none.
     :param reuse: whether a checkpoint that exists takes the place of running the task.
     :param required: whether the task fails where nothing says where checkpoints go.
+    :param later: whether the host's agent uploads, while tasks go on.
     """
 
     where: bool | str
     reuse: bool = False
     required: bool = True
+    later: bool = False
 
 
 class Plan(NamedTuple):
@@ -38,10 +43,12 @@ class Plan(NamedTuple):
     Where the values of a task are copied to.
 
     :param where: a URL, a connection id, or ``connection id@URL``.
+    :param queued: what is left to the host's agent; ``None``: the task uploads by itself.
     """
 
     where: str
     reuse: bool = False
+    queued: list[dict[str, Any]] | None = None
 
 
 def parse(checkpoint: bool | str | None, reuse: bool = False) -> Wish | None:
@@ -55,10 +62,13 @@ def parse(checkpoint: bool | str | None, reuse: bool = False) -> Wish | None:
     if checkpoint is None:
         return Wish(True, reuse=True) if reuse else None
     if isinstance(checkpoint, str) and checkpoint.strip():
+        head, colon, where = checkpoint.strip().partition(":")
+        if head == _LATER and (where or not colon):
+            return Wish(where or True, reuse, later=True)
         return Wish(checkpoint.strip(), reuse)
     if not isinstance(checkpoint, bool):
         raise InvalidError(
-            f"checkpoint={checkpoint!r} is none of True, False, a URL and the id of a connection",
+            f"checkpoint={checkpoint!r} is none of True, False, 'async', a URL and the id of a connection",
             'for example: checkpoint="s3://bucket/prefix", or checkpoint="my_aws_connection"',
         )
     if reuse and not checkpoint:
@@ -103,7 +113,7 @@ def plan_of(operator: Any, settings: Settings | None = None) -> Plan | None:
     if wish.where is False:
         return None
     if wish.where is not True:
-        return Plan(wish.where, wish.reuse)
+        return Plan(wish.where, wish.reuse, [] if wish.later else None)
     if settings.checkpoint is None:
         if not wish.required:
             _warn(str(getattr(operator, "task_id", "?")))
@@ -112,7 +122,7 @@ def plan_of(operator: Any, settings: Settings | None = None) -> Plan | None:
             f"task {getattr(operator, 'task_id', '?')} asks for checkpoints, and nothing says where they go",
             "set [airfreight] checkpoint, or give the task a URL or a connection id in place of True",
         )
-    return Plan(settings.checkpoint, wish.reuse)
+    return Plan(settings.checkpoint, wish.reuse, [] if wish.later else None)
 
 
 @cache

@@ -29,7 +29,8 @@ def checkpoint(where: Any = True, /, *, reuse_checkpoint: bool = False) -> Any:
         def train(): ...
 
     :param where: a URL (``s3://``, ``gs://``, ``az://``, ``file://``), the id of an Airflow connection, or
-        ``connection id@URL``; ``True``: as ``[airfreight] checkpoint`` says; ``False``: nowhere, whatever that says.
+        ``connection id@URL``; ``True``: as ``[airfreight] checkpoint`` says; ``False``: nowhere, whatever that says;
+        ``"async"``, or ``"async:"`` before a place: uploaded by the host's agent, while tasks go on.
     :param reuse_checkpoint: when the task instance runs again and its checkpoint is still there, take it instead.
     """
     from airfreight.checkpoint import wish

@@ -82,6 +82,7 @@ fn all(shared: &Shared, visit: &Visit) -> Result<(String, Markup), Refusal> {
         }
         (room(shared))
         (transfers(shared, visit, &metrics))
+        (checkpoints(shared, visit, &metrics))
         section aria-labelledby="dags" {
             h2 #dags { "DAGs" }
             @if dags.is_empty() {
@@ -216,6 +217,36 @@ fn transfers(shared: &Shared, visit: &Visit, metrics: &str) -> Markup {
                     if asked > 0.0 { format!("of {}", plural(whole(asked), "request")) } else { String::new() },
                 ))
                 (tile("Connections now", count(whole(number("airfreight_agent_connections"))), String::new()))
+            }
+        }
+    }
+}
+
+/// What tasks have left to the agent to upload, where any has.
+fn checkpoints(shared: &Shared, visit: &Visit, metrics: &str) -> Markup {
+    let overview = shared.checkpoints.overview();
+    let ended = |outcome: &str| {
+        whole(series_value(metrics, &format!(r#"airfreight_checkpoint_uploads_total{{outcome="{outcome}"}}"#)))
+    };
+    let (stored, failed, lost) = (ended("stored"), ended("failed"), ended("lost"));
+    let tile = |name: &str, value: String, more: String| {
+        html! { div { dt { (name) } dd { strong { (value) } @if !more.is_empty() { span.quiet { (more) } } } } }
+    };
+    let oldest = overview.oldest.and_then(|since| jiff::Timestamp::try_from(since).ok());
+    html! {
+        @if overview.waiting + stored + failed + lost > 0 {
+            section aria-labelledby="checkpoints" {
+                h2 #checkpoints { "Checkpoints" small { "left to the agent" } }
+                @if let Some(problem) = &overview.problem { p.problem { (problem) } }
+                dl.tiles {
+                    (tile("Waiting", count(overview.waiting), size(overview.bytes)))
+                    div { dt { "The oldest was left" } dd { strong {
+                        @if let Some(since) = oldest { (ago(visit.now, since)) } @else { "none" }
+                    } } }
+                    (tile("Uploaded", count(stored), String::new()))
+                    (tile("Failed attempts", count(failed), String::new()))
+                    @if lost > 0 { (tile("Lost", count(lost), "the log says which".into())) }
+                }
             }
         }
     }
