@@ -93,7 +93,7 @@ test-rust: ## the Rust tests
 	fi
 
 test-python: $(STAMPS)/installed .venvs/ray/.installed .venvs/s3/.installed .venvs/apolo/.installed ## the Python tests; PYTEST="-k name" passes options on
-	@$(STEP) "fault server" cargo build --locked --package airfreight-testkit --bin dashboard
+	@$(STEP) "fault server" cargo build --locked --package airfreight-testkit --bin dashboard --bin kubernetes
 	@$(BIN)/pytest $(PYTEST)
 
 layers: ## what each crate may depend on
@@ -130,7 +130,7 @@ lock: $(STAMPS)/venv ## resolve requirements/*.txt anew from pyproject.toml; UPG
 ## Slow
 
 test-slow: build ray api s3 .venvs/modin/.installed ## values and warm functions on a real cluster, agents on three hosts: kills, cuts, takeovers
-	@$(STEP) "fault server" cargo build --locked --package airfreight-testkit --bin dashboard
+	@$(STEP) "fault server" cargo build --locked --package airfreight-testkit --bin dashboard --bin kubernetes
 	@$(BIN)/pytest -m slow $(PYTEST)
 
 test-crash: ## SIGKILL at every passage of the store's named points, and a minute of pressure

@@ -1,4 +1,4 @@
-"""A client of Ray's Jobs API and of the runner, and watches over jobs and calls (Rust, crates/airfreight-remote)."""
+"""Clients of what runs elsewhere, and watches over it (Rust, crates/airfreight-remote)."""
 
 from asyncio import Future
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +26,7 @@ class RayClient:
     :param proxy: an HTTP proxy to go through; by default what the environment says.
     :param timeout: seconds for one attempt.
     :param patience: seconds for which what doesn't answer is asked again, and a watch waits for a silent dashboard.
+    :param through: what leads to the address; it stays open for as long as the client is there.
     :raises InvalidError: the address, or another argument, can't be used.
     """
 
@@ -43,10 +44,14 @@ class RayClient:
         proxy: str | None = None,
         timeout: float = 30.0,
         patience: float = 300.0,
+        through: KubeForward | None = None,
     ) -> Self: ...
     @property
     def address(self) -> str:
         """Where the dashboard is, normalised and without credentials."""
+    @property
+    def is_forwarded(self) -> bool:
+        """Whether the address leads somewhere in this process only."""
     def cluster(self) -> dict[str, str | None]:
         """
         What there is at the address: ``ray_version``, ``python_version``, ``session_name``, ``authentication``.
@@ -402,6 +407,114 @@ class ApoloClient:
         :param deadline: Unix time at which to say so; the watch goes on.
         :param poll_interval: seconds between two questions; by default from 0.2 to 2.
         """
+
+@final
+class KubeClusters:
+    """
+    The Ray clusters of a Kubernetes API server, through the objects of the KubeRay operator.
+
+    Making one is cheap: it reads its kubeconfig and connects with the first question. All of a process that have the
+    same arguments share their connections. One made before ``fork()`` works in both processes.
+
+    Methods block until there is an answer, without the GIL. Python's signal handlers run meanwhile, at most 100 ms
+    after the signal, and what they raise ends the call.
+
+    :param kubeconfig_path: the file that says where the API server is; by default ``KUBECONFIG``, ``~/.kube/config``,
+        and in a pod its service account: the first that is there.
+    :param kubeconfig: the text of such a file, YAML or JSON.
+    :param in_cluster: the pod's service account and nothing else.
+    :param context: the kubeconfig's context, where not the current one is meant.
+    :param namespace: of clusters whose description names none; by default the context's.
+    :param verify: whether the API server's certificate is checked.
+    :param timeout: seconds for one attempt.
+    :param patience: seconds for which an API server that doesn't answer is asked again.
+    :raises InvalidError: there is no usable kubeconfig.
+    """
+
+    def __new__(
+        cls,
+        *,
+        kubeconfig_path: str | None = None,
+        kubeconfig: str | None = None,
+        in_cluster: bool = False,
+        context: str | None = None,
+        namespace: str | None = None,
+        verify: bool = True,
+        timeout: float = 30.0,
+        patience: float = 120.0,
+    ) -> Self: ...
+    def place(self) -> tuple[str, str]:
+        """The API server's URL, and the namespace of clusters whose description names none; asks nothing of it."""
+    def apply(
+        self, description: Mapping[str, Any], *, update: bool = False, owner: str | None = None, patience: float = 600.0
+    ) -> dict[str, Any]:
+        """
+        Creates a cluster unless there is one of its name.
+
+        :param description: the ``RayCluster``.
+        :param update: whether one that was described otherwise is changed; else it is kept as it is.
+        :param owner: marks a cluster that is created as one task's.
+        :param patience: seconds for which one that is just being deleted is waited for.
+        :returns: as :meth:`get`, and ``outcome``: ``created``, ``unchanged``, ``updated`` or ``kept``.
+        :raises InvalidError: the description has no meaning, and where; or there is no KubeRay.
+        :raises DeniedError: we may not, and which right is missing.
+        """
+    def get(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """A cluster: ``name``, ``namespace``, ``uid``, ``owner``, and the whole ``object``."""
+    def delete(self, namespace: str, name: str, *, uid: str | None = None) -> bool:
+        """
+        Deletes a cluster with its pods and services, and doesn't wait.
+
+        :param uid: another cluster of this name is left alone.
+        :returns: ``False``: there was none.
+        """
+    def wait_gone(self, namespace: str, name: str, *, uid: str | None = None, patience: float = 600.0) -> None:
+        """
+        Returns when a cluster and its pods are gone.
+
+        :raises UnavailableError: they are not, after ``patience``.
+        """
+    def watch(self, namespace: str, name: str, *, patience: float = 1200.0) -> KubeWatch:
+        """
+        Follows a cluster until it serves. An event is ``line``, with a ``line`` for people whenever something has
+        changed and ``is_problem``, or the last one, ``ready``, with its ``uid``.
+
+        What the watch raises says why the cluster doesn't start:
+
+        :raises UnavailableError: it can't start as things are, or hasn't after ``patience``.
+        :raises ObjectNotFoundError: there is none, or it was deleted meanwhile.
+        """
+    def open_way(self, namespace: str, name: str, *, patience: float = 2.0) -> dict[str, Any] | None:
+        """
+        The first way to a cluster's head that is open from here.
+
+        :param patience: seconds for which each way is tried.
+        :returns: ``kind`` (``service``, ``load_balancer``, ``node_port`` or ``ingress``) and ``urls``, one for each
+            port by its name; ``None``: only a forward leads there.
+        """
+    def forward(self, namespace: str, name: str, *, port: int = 8265, local_port: int = 0) -> KubeForward:
+        """
+        Forwards a port of this process to one of the head's, through the API server.
+
+        :param local_port: of 127.0.0.1; 0 for any.
+        :raises DeniedError: we may not.
+        """
+    def token(self, namespace: str, name: str) -> str | None:
+        """The token that a cluster's Ray wants, if KubeRay has made one for it."""
+
+@final
+class KubeForward:
+    """A port of this process that leads into a Ray cluster; whatever ends a connection, the next one finds its way."""
+
+    @property
+    def address(self) -> str:
+        """``http://127.0.0.1:…``."""
+    def close(self) -> None:
+        """Ends it; who goes through it must go another way."""
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+KubeWatch = Watch
 
 @final
 class Agent:

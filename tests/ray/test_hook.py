@@ -97,11 +97,11 @@ def test_jobs_by_the_names_of_astronomers_hook(server: FaultServer) -> None:
         hook.get_ray_job_status(None, "logging")
 
 
-def test_clusters_are_refused() -> None:
+def test_kuberay_is_left_to_administrators() -> None:
     hook = RayHook()
-    for method in (hook.setup_ray_cluster, hook.delete_ray_cluster, hook.install_kuberay_operator):
-        with pytest.raises(InvalidError, match="does not create or delete Ray clusters"):
-            method("a", ray_cluster_yaml="b")
+    for method in (hook.install_kuberay_operator, hook.uninstall_kuberay_operator, hook.create_daemon_set):
+        with pytest.raises(InvalidError, match="does not install or remove the KubeRay operator"):
+            method("a", body={})
 
 
 def test_yaml_is_read_from_files_and_urls(tmp_path: Path, server: FaultServer) -> None:

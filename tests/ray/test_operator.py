@@ -18,7 +18,7 @@ from airflow.exceptions import AirflowException
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from airfreight.errors import ObjectLostError, UnavailableError
-from airfreight.operators.ray import DeleteRayCluster, SetupRayCluster, SubmitRayJob
+from airfreight.operators.ray import SubmitRayJob
 from airfreight.ray.attempt import Attempt
 from airfreight.ray.job import RayJobError, RayJobFailedError, RayJobLostError, RayJobTimeoutError
 from airfreight.sensors.ray import RayJobSensor
@@ -373,23 +373,13 @@ def test_a_silent_cluster_can_be_retried(server: FaultServer, connect: Callable[
         ({"num_cpus": "many"}, "num_cpus='many' is not a number"),
         ({"resources": "{"}, "resources is neither a dict nor a JSON object"),
         ({"runtime_env": [1]}, "runtime_env is neither a dict nor a JSON object"),
-        ({"ray_cluster_yaml": "cluster.yaml"}, "this release does not create or delete Ray clusters on Kubernetes"),
+        ({"ray_cluster_yaml": "no-such.yaml"}, "cannot read ray_cluster_yaml"),
     ],
 )
 def test_what_makes_no_sense_is_not_retried(options: dict[str, Any], message: str, server: FaultServer) -> None:
     with pytest.raises(AirflowFailException, match=re.escape(message)):
         Task().run(**options)
     assert server.jobs() == []
-
-
-def test_clusters_are_refused_before_anything_is_done() -> None:
-    setup = SetupRayCluster(
-        task_id="a", conn_id="c", ray_cluster_yaml="x.yaml", kuberay_version="1", update_if_exists=True
-    )
-    delete = DeleteRayCluster(task_id="b", conn_id="c", ray_cluster_yaml="x.yaml", gpu_device_plugin_yaml="y.yaml")
-    for operator in (setup, delete):
-        with pytest.raises(AirflowFailException, match="hint: point the connection's address at the dashboard"):
-            operator.execute({})  # type: ignore[typeddict-item]
 
 
 def test_a_kill_before_the_answer_stops_the_job(server: FaultServer) -> None:

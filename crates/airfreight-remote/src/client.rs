@@ -12,6 +12,7 @@ use secrecy::SecretString;
 use serde_json::{Map, Value};
 
 use crate::error::{from_ray, invalid};
+use crate::forward::KubeForward;
 use crate::json::{from_python, to_python};
 use crate::process::{Cluster, process};
 use crate::runner::{self, RayRunner};
@@ -22,6 +23,8 @@ use crate::watch::Watch;
 pub(crate) struct RayClient {
     settings: Settings,
     address: String,
+    /// What leads to that address, kept open for as long as somebody may call.
+    through: Option<Py<KubeForward>>,
 }
 
 impl RayClient {
@@ -50,9 +53,9 @@ impl RayClient {
     #[new]
     #[pyo3(signature = (
         address, *, token=None, basic=None, headers=None, cookies=None, verify=None, client_cert=None,
-        client_key=None, proxy=None, timeout=30.0, patience=300.0
+        client_key=None, proxy=None, timeout=30.0, patience=300.0, through=None
     ), text_signature = "(address, *, token=None, basic=None, headers=None, cookies=None, verify=True, \
-        client_cert=None, client_key=None, proxy=None, timeout=30.0, patience=300.0)")]
+        client_cert=None, client_key=None, proxy=None, timeout=30.0, patience=300.0, through=None)")]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
     fn new(
         py: Python<'_>,
@@ -67,6 +70,7 @@ impl RayClient {
         proxy: Option<String>,
         timeout: f64,
         patience: f64,
+        through: Option<Py<KubeForward>>,
     ) -> PyResult<Self> {
         let secrets = |pairs: Option<Bound<'_, PyAny>>| -> PyResult<Vec<(String, SecretString)>> {
             let Some(pairs) = pairs else { return Ok(Vec::new()) };
@@ -94,12 +98,17 @@ impl RayClient {
         settings.patience = seconds(py, "patience", patience)?;
         // Says what is wrong with the arguments, and is dropped again: what is made before a fork is of no use after it.
         let client = Client::new(settings.clone()).map_err(|error| from_ray(py, &error))?;
-        Ok(Self { address: client.address().to_owned(), settings })
+        Ok(Self { address: client.address().to_owned(), settings, through })
     }
 
     #[getter]
     fn address(&self) -> &str {
         &self.address
+    }
+
+    #[getter]
+    fn is_forwarded(&self) -> bool {
+        self.through.is_some()
     }
 
     fn cluster<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {

@@ -6,6 +6,7 @@ use std::io;
 use airfreight_apolo::ApoloError;
 use airfreight_bucket::BucketError;
 use airfreight_client::ClientError;
+use airfreight_cluster::ClusterError;
 use airfreight_core::{ErrorKind, chain};
 use airfreight_ray::RayError;
 use airfreight_store::StoreError;
@@ -28,6 +29,11 @@ pub(crate) fn from_ray(py: Python<'_>, error: &RayError) -> PyErr {
 
 /// The Python exception for an error of Apolo's client.
 pub(crate) fn from_apolo(py: Python<'_>, error: &ApoloError) -> PyErr {
+    new(py, error.kind(), &chain(error), error.hint())
+}
+
+/// The Python exception for an error between us and a Kubernetes API server, or with a cluster on it.
+pub(crate) fn from_cluster(py: Python<'_>, error: &ClusterError) -> PyErr {
     new(py, error.kind(), &chain(error), error.hint())
 }
 

@@ -13,7 +13,9 @@ mod bucket;
 mod client;
 mod error;
 mod event;
+mod forward;
 mod json;
+mod kube;
 mod process;
 mod queue;
 mod runner;
@@ -37,6 +39,10 @@ mod _remote {
     #[pymodule_export]
     use crate::client::RayClient;
     #[pymodule_export]
+    use crate::forward::KubeForward;
+    #[pymodule_export]
+    use crate::kube::KubeClusters;
+    #[pymodule_export]
     use crate::queue::UploadQueue;
     #[pymodule_export]
     use crate::runner::RayRunner;
@@ -47,6 +53,7 @@ mod _remote {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("CallWatch", module.py().get_type::<Watch>())?;
-        module.add("ApoloWatch", module.py().get_type::<Watch>())
+        module.add("ApoloWatch", module.py().get_type::<Watch>())?;
+        module.add("KubeWatch", module.py().get_type::<Watch>())
     }
 }

@@ -2,7 +2,9 @@
 
 use std::io;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use airfreight_cluster::{ClusterError, Clusters};
 use airfreight_core::ErrorKind;
 use airfreight_ray::{Client, Runner, RunnerOptions, Settings, Watcher};
 use bytes::Bytes;
@@ -10,9 +12,13 @@ use pyo3::prelude::*;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::error;
+use crate::kube::Way;
 
 /// More clusters, or sets of credentials, than any process talks to; beyond it the oldest is forgotten.
 const CLUSTERS_MAX: usize = 64;
+
+/// A kubeconfig is read again after so long: its certificates may have been renewed.
+const KUBECONFIG_LASTS: Duration = Duration::from_mins(5);
 
 /// The state of one process, made with its first call.
 pub(crate) struct Process {
@@ -21,6 +27,7 @@ pub(crate) struct Process {
     clusters: Mutex<Vec<(Settings, Cluster)>>,
     platforms: Mutex<Vec<(airfreight_apolo::Settings, airfreight_apolo::Client)>>,
     runners: Mutex<Vec<Known>>,
+    kubes: Mutex<Vec<(Way, Instant, Clusters)>>,
 }
 
 /// A runner, and what tells it from others.
@@ -77,6 +84,7 @@ fn current() -> io::Result<&'static Process> {
                 clusters: Mutex::default(),
                 platforms: Mutex::default(),
                 runners: Mutex::default(),
+                kubes: Mutex::default(),
             };
             Ok(*current.insert(Box::leak(Box::new(process))))
         }
@@ -123,6 +131,29 @@ impl Process {
         }
         platforms.push((settings.clone(), client.clone()));
         Ok(client)
+    }
+
+    /// The client of an API server, shared by everybody in the process who goes the same way.
+    pub(crate) async fn kube(&'static self, way: Way) -> Result<Clusters, ClusterError> {
+        if let Some(clusters) = self.find_kube(&way) {
+            return Ok(clusters);
+        }
+        let clusters = Clusters::connect(&way.access()).await?;
+        let mut kubes = self.kubes.lock().unwrap_or_else(PoisonError::into_inner);
+        kubes.retain(|(known, read_at, _)| *known != way && read_at.elapsed() < KUBECONFIG_LASTS);
+        if kubes.len() == CLUSTERS_MAX {
+            kubes.remove(0);
+        }
+        kubes.push((way, Instant::now(), clusters.clone()));
+        Ok(clusters)
+    }
+
+    fn find_kube(&self, way: &Way) -> Option<Clusters> {
+        let kubes = self.kubes.lock().unwrap_or_else(PoisonError::into_inner);
+        kubes
+            .iter()
+            .find(|(known, read_at, _)| known == way && read_at.elapsed() < KUBECONFIG_LASTS)
+            .map(|(_, _, clusters)| clusters.clone())
     }
 
     /// The runner that this package makes on a cluster, with what the process knows of the ways to it.

@@ -1,5 +1,5 @@
 //! Breaks a store on purpose: workers that can be killed, content that shows a wrong byte, and a check of what is left.
-//! And a Ray dashboard without Ray that can be broken as well.
+//! And a Ray dashboard without Ray and a Kubernetes API server without Kubernetes, which can be broken as well.
 //!
 //! Not published. Everything that kills, fills or forks goes through here, so that the Rust tests, the soak and the
 //! proof break things in one way.
@@ -10,6 +10,7 @@ pub mod dashboard;
 mod event;
 pub mod fault;
 mod fork;
+pub mod kube;
 mod promise;
 mod sample;
 mod scratch;

@@ -56,6 +56,7 @@ _CONFIG = {
         "label_selector",
         "deferrable",
         "working_dir",
+        "cluster_timeout_seconds",
         "mode",
         "isolation",
         "eager",
@@ -228,6 +229,8 @@ class _RayDecoratedOperator(DecoratedOperator, SubmitRayJob):
         connection = self.hook.connection
         environment = self._environment(connection.defaults.get("runtime_env") or {})
         wished = warm.mode(self.mode, connection.mode, self.conn_id, here().settings.ray_mode)
+        if self._is_alone and wished.name == "auto":
+            wished = wished._replace(name="cold", said_by="nobody else would use a runner of the task's own cluster")
         hindrance = warm.obstacle(environment, self.entrypoint)
         if not self.entrypoint:
             _check_environment(self._name, environment)
@@ -253,6 +256,8 @@ class _RayDecoratedOperator(DecoratedOperator, SubmitRayJob):
 
     def _has_runner(self) -> bool:
         """Whether there is somebody in the cluster to leave a job's result with."""
+        if self._is_alone:
+            return False
         runner = self._there.runner
         if runner.running():
             return True
@@ -265,6 +270,11 @@ class _RayDecoratedOperator(DecoratedOperator, SubmitRayJob):
             self.log.info("the result will come back with the job, because no runner can start: %s", error.message)
             return False
         return True
+
+    @property
+    def _is_alone(self) -> bool:
+        """Whether the cluster goes with the task, so that no value can stay there."""
+        return self.cluster is not None and self.cluster.is_ours
 
     @property
     def _there(self) -> Cluster:
@@ -418,7 +428,7 @@ class _RayDecoratedOperator(DecoratedOperator, SubmitRayJob):
             "key": "return_value",
         }
         value = handle.of_record(record, self._there.where, owner, preview=here().settings.preview)
-        if plane.keeps_values():
+        if plane.keeps_values() and not self._is_alone:
             return value
         brought = inputs.real(value)
         for each in handle.within(value):
@@ -430,6 +440,8 @@ class _RayDecoratedOperator(DecoratedOperator, SubmitRayJob):
         from airfreight.ray import plane
         from airfreight.ray.attempt import Attempt
 
+        if self._is_alone:
+            return
         if self.calls is None and (self._cluster is None or not self._there.runner.running()):
             return
         attempt = Attempt.of(context)

@@ -12,21 +12,16 @@ except ImportError:  # Airflow 3.0
 
 from airfreight.errors import AirfreightError, InvalidError
 from airfreight.ray import connection as connections
+from airfreight.ray import kubernetes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from airflow.sdk import Context
+
     from airfreight._remote import RayClient
     from airfreight.ray.connection import RayConnection
-
-
-def refuse_clusters() -> NoReturn:
-    """Say wherever a cluster would have to be made that it isn't."""
-    raise InvalidError(
-        "this release does not create or delete Ray clusters on Kubernetes",
-        "point the connection's address at the dashboard of a cluster that runs already, and leave ray_cluster_yaml "
-        "away",
-    )
+    from airfreight.ray.kubernetes import KubeCluster
 
 
 class RayHook(BaseHook):
@@ -93,7 +88,8 @@ class RayHook(BaseHook):
         """
         A client of the cluster.
 
-        :param dashboard_url: another dashboard than the connection's, with the same credentials.
+        :param dashboard_url: another dashboard than the connection's, with the same credentials; or
+            ``kubernetes://namespace/name``, for which the API server is asked for the way.
         """
         return self.connection.client(dashboard_url)
 
@@ -174,30 +170,71 @@ class RayHook(BaseHook):
 
         :param path_or_link: a file, or an ``http://`` or ``https://`` URL.
         """
-        import yaml  # type: ignore[import-untyped]
+        return kubernetes.describe(path_or_link)
 
-        if path_or_link.startswith(("http://", "https://")):
-            from urllib.request import urlopen
+    # Clusters on Kubernetes
 
-            with urlopen(path_or_link, timeout=connections.TIMEOUT) as response:  # noqa: S310 - the scheme was checked
-                return yaml.safe_load(response.read())
-        with open(path_or_link, encoding="utf-8") as file:  # noqa: PTH123 - a text, as the interface has it
-            return yaml.safe_load(file)
-
-    def setup_ray_cluster(self, *_: Any, **__: Any) -> NoReturn:
+    def setup_ray_cluster(
+        self,
+        context: Context,
+        ray_cluster_yaml: str | dict[str, Any],
+        kuberay_version: str = "1.0.0",  # noqa: ARG002 - KubeRay must be installed
+        gpu_device_plugin_yaml: str = "",  # noqa: ARG002 - a matter of the Kubernetes cluster
+        update_if_exists: bool = False,
+    ) -> None:
         """
-        Not in this release.
+        Create a cluster or take the one there is, wait until it serves, and push where its ports are.
+        :class:`~airfreight.operators.ray.SetupRayCluster` also waits in the triggerer and cleans up after a failure.
+
+        :raises UnavailableError: it doesn't start, and why.
+        """
+        import time
+
+        from airfreight.operators.ray_cluster import CLUSTER_TIMEOUT_SECONDS, folder, of_run
+
+        description = kubernetes.describe(ray_cluster_yaml, folder(context), of_run(context))
+        cluster = kubernetes.apply(self.connection, description, update=update_if_exists, tell=self.log)
+        kubernetes.wait(self.connection, cluster, self.log, deadline=time.time() + CLUSTER_TIMEOUT_SECONDS)
+        self.publish_cluster(context, cluster)
+
+    def publish_cluster(self, context: Context, cluster: KubeCluster) -> None:
+        """Push where the cluster's ports are, by their names, after its dashboard has answered."""
+        addresses = kubernetes.addresses(self.connection, cluster)
+        known = self.ray_client(addresses[kubernetes.DASHBOARD]).cluster()
+        self.log.info("Ray %s answers at %s", known["ray_version"], addresses[kubernetes.DASHBOARD])
+        for name, address in addresses.items():
+            context["ti"].xcom_push(key=name, value=address)
+
+    def delete_ray_cluster(
+        self,
+        ray_cluster_yaml: str | dict[str, Any],
+        gpu_device_plugin_yaml: str = "",  # noqa: ARG002 - other clusters may need it
+    ) -> None:
+        """
+        Delete a cluster, and wait until it is gone.
+
+        :raises UnavailableError: it isn't, after twenty minutes.
+        """
+        from airfreight.operators.ray_cluster import CLUSTER_TIMEOUT_SECONDS
+
+        description = kubernetes.describe(ray_cluster_yaml)
+        kubernetes.remove(self.connection, description, seconds=CLUSTER_TIMEOUT_SECONDS, tell=self.log)
+
+    def install_kuberay_operator(self, *_: Any, **__: Any) -> NoReturn:
+        """
+        Not in this release: neither KubeRay nor device plugins are installed or removed.
 
         :raises InvalidError: always.
         """
-        refuse_clusters()
+        raise InvalidError(
+            "this release does not install or remove the KubeRay operator or device plugins",
+            "let the administrator of the Kubernetes cluster do it",
+        )
 
-    delete_ray_cluster = setup_ray_cluster
-    install_kuberay_operator = setup_ray_cluster
-    uninstall_kuberay_operator = setup_ray_cluster
-    get_daemon_set = setup_ray_cluster
-    create_daemon_set = setup_ray_cluster
-    delete_daemon_set = setup_ray_cluster
+    uninstall_kuberay_operator = install_kuberay_operator
+    get_daemon_set = install_kuberay_operator
+    create_daemon_set = install_kuberay_operator
+    delete_daemon_set = install_kuberay_operator
 
     # Airflow 3.0 and 3.1 take the form from here, later ones from the provider info.
 

@@ -10,6 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 from airflow.sdk import BaseOperator
 
 from airfreight.errors import ConflictError, InvalidError, ObjectLostError, ObjectNotFoundError
+from airfreight.operators.ray_cluster import (
+    CLUSTER_TIMEOUT_SECONDS,
+    DeleteRayCluster,
+    SetupRayCluster,
+    await_cluster,
+    folder,
+    guard,
+)
 from airfreight.ray import versions
 from airfreight.ray.job import LIVE_STATUSES, RayJobFailedError, moment
 from airfreight.ray.links import URL_KEY, RayJobLink
@@ -22,7 +30,10 @@ if TYPE_CHECKING:
     from airfreight._remote import RayClient
     from airfreight.hooks.ray import RayHook
     from airfreight.ray.attempt import Attempt
+    from airfreight.ray.kubernetes import KubeCluster
     from airfreight.ray.warm import Calls
+
+__all__ = ["DeleteRayCluster", "SetupRayCluster", "SubmitRayJob"]
 
 #: A trigger that fires at once can overtake the scheduler's note of the deferral, which then fails the task; so the
 #: worker waits so long for short jobs itself.
@@ -50,10 +61,13 @@ class SubmitRayJob(BaseOperator):
     :param num_gpus: GPUs for the entry point, likewise.
     :param memory: bytes for the entry point, likewise.
     :param resources: custom resources for the entry point, likewise.
-    :param ray_cluster_yaml: a cluster to create; refused by this release.
-    :param kuberay_version: only for creating clusters.
-    :param update_if_exists: only for creating clusters.
-    :param gpu_device_plugin_yaml: only for creating clusters.
+    :param ray_cluster_yaml: a cluster for this task alone, as :class:`SetupRayCluster` has it: it is deleted when the
+        task is over, however that ends, and taken over by the next attempt if the worker has vanished. With
+        ``metadata.generateName`` in place of ``name``, tasks can run side by side. A cluster of this name that was
+        there before is used and stays.
+    :param kuberay_version: as for :class:`SetupRayCluster`.
+    :param update_if_exists: likewise.
+    :param gpu_device_plugin_yaml: likewise.
     :param fetch_logs: copy the job's log into the task's log while it grows.
     :param wait_for_completion: ``False`` submits the job and leaves it running.
     :param job_timeout_seconds: the job is stopped and the task fails after so many seconds; 0 for never.
@@ -70,6 +84,7 @@ class SubmitRayJob(BaseOperator):
     :param deferrable: wait in the triggerer; by default as ``[operators] default_deferrable`` says. Airflow 3.0 always
         waits in the worker.
     :param working_dir: short for ``runtime_env={"working_dir": …}``.
+    :param cluster_timeout_seconds: how long a cluster may take until it serves.
     """
 
     template_fields: Sequence[str] = (
@@ -90,6 +105,7 @@ class SubmitRayJob(BaseOperator):
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {
         "entrypoint": "bash",
+        "ray_cluster_yaml": "yaml",
         "runtime_env": "json",
         "ray_resources": "json",
         "metadata": "json",
@@ -108,7 +124,7 @@ class SubmitRayJob(BaseOperator):
         num_gpus: float | str | None = None,
         memory: float | str | None = None,
         resources: dict[str, Any] | str | None = None,
-        ray_cluster_yaml: str | None = None,
+        ray_cluster_yaml: str | dict[str, Any] | None = None,
         kuberay_version: str = "1.0.0",
         update_if_exists: bool = True,
         gpu_device_plugin_yaml: str = "",
@@ -127,6 +143,7 @@ class SubmitRayJob(BaseOperator):
         on_kill: str = "stop",
         deferrable: bool | None = None,
         working_dir: str | None = None,
+        cluster_timeout_seconds: float = CLUSTER_TIMEOUT_SECONDS,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -155,7 +172,10 @@ class SubmitRayJob(BaseOperator):
         self.kill_action = on_kill
         self.deferrable = versions.default_deferrable() if deferrable is None else deferrable
         self.working_dir = working_dir
-        #: The dashboard that ``xcom_task_key`` names.
+        self.cluster_timeout_seconds = cluster_timeout_seconds
+        #: The cluster on Kubernetes that the task has found or made.
+        self.cluster: KubeCluster | None = None
+        #: The dashboard that ``xcom_task_key`` names, or the cluster's.
         self.dashboard_url: str | None = None
         #: The job of this attempt, as soon as Ray may know it.
         self.job_id = ""
@@ -164,6 +184,7 @@ class SubmitRayJob(BaseOperator):
         #: The runner's calls of this DAG run, if the work is one of them.
         self.calls: Calls | None = None
         self._killed = False
+        self._timed_out = False
 
     @cached_property
     def hook(self) -> RayHook:
@@ -179,30 +200,40 @@ class SubmitRayJob(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Submit the job or take over the one there is, and wait for it."""
-        with versions.no_retry_in_vain():
-            _refuse_cluster(self.ray_cluster_yaml)
-            self.dashboard_url = self._dashboard_url(context)
-            try:
-                return self._run(context)
-            except KeyboardInterrupt:
-                # Ctrl-C in `dag.test()`, which calls no on_kill.
-                self.on_kill()
-                raise
+        with versions.no_retry_in_vain(), guard(self):
+            if self.ray_cluster_yaml:
+                self._set_up(context)
+            result = self._execute(context)
+        self._leave()
+        return result
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:
-        """Go on after the trigger has seen the end of the job."""
+        """Go on after the trigger has seen the end of the job, or the beginning of its cluster."""
+        from airfreight.ray import kubernetes
+
+        end = dict(event or {})
+        with versions.no_retry_in_vain(), guard(self):
+            if fields := end.get("cluster"):
+                self.cluster = kubernetes.KubeCluster(**fields)
+            result = self._execute(context) if end.get("status") == kubernetes.READY else self._complete(context, end)
+        self._leave()
+        return result
+
+    def _execute(self, context: Context) -> Any:
+        self.dashboard_url = self._dashboard_url(context)
+        return self._run(context)
+
+    def _complete(self, context: Context, end: Mapping[str, Any]) -> Any:
         from airfreight.ray import waiting
 
-        with versions.no_retry_in_vain():
-            self.dashboard_url = self._dashboard_url(context)
-            end = dict(event or {})
-            self.job_id = str(end.get("job_id") or "")
-            if owner := end.get("owner"):
-                self.calls = self._calls_of(str(owner))
-            if self.job_id:
-                self.job_url = self.place.job_url(self.job_id)
-                waiting.copy_rest(self.place, end, self.log, is_killed=lambda: self._killed)
-            return self._conclude(context, end)
+        self.dashboard_url = self._dashboard_url(context)
+        self.job_id = str(end.get("job_id") or "")
+        if owner := end.get("owner"):
+            self.calls = self._calls_of(str(owner))
+        if self.job_id:
+            self.job_url = self._page()
+            waiting.copy_rest(self.place, end, self.log, is_killed=lambda: self._killed)
+        return self._conclude(context, end)
 
     @property
     def place(self) -> RayClient | Calls:
@@ -210,8 +241,11 @@ class SubmitRayJob(BaseOperator):
         return self.client if self.calls is None else self.calls
 
     def on_kill(self) -> None:
-        """Stop the job, or leave it: the task is killed while its worker waits."""
+        """Stop the job, or leave it: the task is killed while its worker waits. Its own cluster goes with it."""
         self._killed = True
+        if self.cluster is not None and self.cluster.is_ours and not self._is_left:
+            self.tear_down()
+            return
         if not self.job_id:
             return
         if self.kill_action == "leave":
@@ -219,6 +253,53 @@ class SubmitRayJob(BaseOperator):
             return
         self.log.warning("stopping Ray job %s: the task was killed", self.job_id)
         self.place.stop(self.job_id)
+
+    def tear_down(self) -> None:
+        """Delete the task's own cluster, unless its job is to go on there."""
+        from airfreight.ray import kubernetes
+
+        cluster = self.cluster
+        if cluster is None or not cluster.is_ours:
+            return
+        if self._is_left:
+            self.log.warning("RayCluster %s goes on, as on_kill='leave' wishes for the job in it", cluster)
+            return
+        self.cluster = None
+        kubernetes.delete(self.hook.connection, cluster, self.log, is_killed=self._killed)
+
+    def _leave(self) -> None:
+        """The task has succeeded."""
+        if self.wait_for_completion:
+            self.tear_down()
+
+    @property
+    def _is_left(self) -> bool:
+        """Whether a job goes on that nobody waits for any more."""
+        return (self._killed or self._timed_out) and bool(self.job_id) and self.kill_action == "leave"
+
+    def _set_up(self, context: Context) -> None:
+        """Have the task's own cluster serve, or defer until it does."""
+        from airfreight.ray import kubernetes, waiting
+        from airfreight.ray.attempt import Attempt
+
+        attempt = Attempt.of(context)
+        description = kubernetes.describe(self.ray_cluster_yaml or {}, folder(context), attempt.task)
+        if not self.wait_for_completion:
+            self.log.warning("nobody waits for the job, so its cluster stays: DeleteRayCluster deletes it")
+        self.cluster = kubernetes.apply(
+            self.hook.connection,
+            description,
+            update=bool(self.update_if_exists),
+            owner=attempt.task if self.wait_for_completion else None,
+            tell=self.log,
+        )
+        if self._killed:
+            raise waiting.Interrupted
+        await_cluster(self, context, self.cluster, lambda: self._killed)
+
+    def _page(self) -> str:
+        """The page of the work in the Ray dashboard; empty where the dashboard can be reached from here only."""
+        return "" if self.client.is_forwarded else self.place.job_url(self.job_id)
 
     # What `@task.ray` does differently.
 
@@ -245,7 +326,7 @@ class SubmitRayJob(BaseOperator):
         if submission["entrypoint_memory"]:
             submission["entrypoint_memory"] = int(submission["entrypoint_memory"])
         if environment := self._environment(defaults.get("runtime_env") or {}):
-            submission["runtime_env"] = client.resolve_runtime_env(environment, _folder(context))
+            submission["runtime_env"] = client.resolve_runtime_env(environment, folder(context))
         return {key: value for key, value in submission.items() if value}
 
     def _result(self, context: Context, client: RayClient, job: Mapping[str, Any]) -> Any:  # noqa: ARG002
@@ -266,8 +347,8 @@ class SubmitRayJob(BaseOperator):
         attempt = Attempt.of(context)
         self.calls = chosen = self._choose(attempt)
         job = self._begin(context, attempt)
-        self.job_url = self.place.job_url(self.job_id)
-        self._push(context, ray_job_id=self.job_id, **{URL_KEY: self.job_url})
+        self.job_url = self._page()
+        self._push(context, ray_job_id=self.job_id, **{URL_KEY: self.job_url or None})
         if not self.wait_for_completion:
             job = job or self.place.job(self.job_id) or {}
             self._push(context, ray_job_status=job.get("status"), ray_job_start=moment(job.get("start_time")))
@@ -281,8 +362,8 @@ class SubmitRayJob(BaseOperator):
             self.log.warning("the result of Ray job %s is gone, running it again: %s", self.job_id, error)
         self.calls = chosen
         self._submit(context, attempt)
-        self.job_url = self.place.job_url(self.job_id)
-        self._push(context, ray_job_id=self.job_id, **{URL_KEY: self.job_url})
+        self.job_url = self._page()
+        self._push(context, ray_job_id=self.job_id, **{URL_KEY: self.job_url or None})
         return self._conclude(context, self._wait(context, None, cluster.get("session_name")))
 
     def _begin(self, context: Context, attempt: Attempt) -> Mapping[str, Any] | None:
@@ -415,6 +496,7 @@ class SubmitRayJob(BaseOperator):
                 session=session,
                 attempt=asdict(waiting),
                 owner=None if self.calls is None else self.calls.owner,
+                cluster=None if self.cluster is None else self.cluster.plain(),
             ),
             method_name="execute_complete",
         )
@@ -426,6 +508,7 @@ class SubmitRayJob(BaseOperator):
         status = str(end.get("status"))
         if status not in ("SUCCEEDED", "FAILED", "STOPPED"):
             self._push(context, ray_job_status=status)
+            self._timed_out = status == waiting.TIMEOUT
             waiting.raise_for(end)
         client = self.client
         job = self.place.job(self.job_id) or {"submission_id": self.job_id, "status": status, **(end.get("job") or {})}
@@ -453,6 +536,8 @@ class SubmitRayJob(BaseOperator):
                 context["ti"].xcom_push(key=key, value=value)
 
     def _dashboard_url(self, context: Context) -> str | None:
+        if self.cluster is not None:
+            return self.cluster.reference
         if not self.xcom_task_key:
             return None
         task_id, _, key = self.xcom_task_key.rpartition(".")
@@ -487,86 +572,6 @@ class SubmitRayJob(BaseOperator):
             # Airflow doesn't count the time in which a task is deferred.
             limits.append(started.timestamp() + self.execution_timeout.total_seconds())
         return min(limits, default=None)
-
-
-class SetupRayCluster(BaseOperator):
-    """
-    Would create a Ray cluster on Kubernetes; this release refuses, before anything is done.
-
-    :param conn_id: the Airflow connection.
-    :param ray_cluster_yaml: the cluster.
-    :param kuberay_version: as in astronomer's provider.
-    :param gpu_device_plugin_yaml: as in astronomer's provider.
-    :param update_if_exists: as in astronomer's provider.
-    """
-
-    template_fields: Sequence[str] = ("conn_id", "ray_cluster_yaml")
-
-    def __init__(
-        self,
-        conn_id: str,
-        ray_cluster_yaml: str,
-        kuberay_version: str = "1.0.0",
-        gpu_device_plugin_yaml: str = "",
-        update_if_exists: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.conn_id = conn_id
-        self.ray_cluster_yaml = ray_cluster_yaml
-        self.kuberay_version = kuberay_version
-        self.gpu_device_plugin_yaml = gpu_device_plugin_yaml
-        self.update_if_exists = update_if_exists
-
-    def execute(self, context: Context) -> None:  # noqa: ARG002
-        """
-        Refuse.
-
-        :raises AirflowFailException: always.
-        """
-        with versions.no_retry_in_vain():
-            _refuse_cluster(self.ray_cluster_yaml or "none")
-
-
-class DeleteRayCluster(BaseOperator):
-    """
-    Would delete a Ray cluster on Kubernetes; this release refuses, before anything is done.
-
-    :param conn_id: the Airflow connection.
-    :param ray_cluster_yaml: the cluster.
-    :param gpu_device_plugin_yaml: as in astronomer's provider.
-    """
-
-    template_fields: Sequence[str] = ("conn_id", "ray_cluster_yaml")
-
-    def __init__(self, conn_id: str, ray_cluster_yaml: str, gpu_device_plugin_yaml: str = "", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.conn_id = conn_id
-        self.ray_cluster_yaml = ray_cluster_yaml
-        self.gpu_device_plugin_yaml = gpu_device_plugin_yaml
-
-    def execute(self, context: Context) -> None:  # noqa: ARG002
-        """
-        Refuse.
-
-        :raises AirflowFailException: always.
-        """
-        with versions.no_retry_in_vain():
-            _refuse_cluster(self.ray_cluster_yaml or "none")
-
-
-def _refuse_cluster(yaml: str | None) -> None:
-    if yaml:
-        from airfreight.hooks.ray import refuse_clusters
-
-        refuse_clusters()
-
-
-def _folder(context: Context) -> str | None:
-    from pathlib import Path
-
-    location = getattr(context.get("dag"), "fileloc", None)
-    return str(Path(location).parent) if location else None
 
 
 def _mapping(name: str, value: Any) -> dict[str, Any] | None:

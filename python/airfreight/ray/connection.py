@@ -20,7 +20,7 @@ from airfreight.extra import Extra
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from airfreight._remote import RayClient
+    from airfreight._remote import KubeForward, RayClient
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class RayConnection:
     :param mode: how functions run there unless a task says otherwise; ``None``: as the settings say.
     :param runner_port: the port on which a runner listens; 0 for any.
     :param runner_idle_seconds: a runner ends after so long without work; 0 for never.
-    :param kubernetes: the fields that only creating clusters needs.
+    :param kubernetes: the fields that lead to a Kubernetes API server.
     """
 
     conn_id: str
@@ -80,12 +80,12 @@ class RayConnection:
 
     def client(self, address: str | None = None) -> RayClient:
         """
-        A client of the cluster; cheap, it connects with the first question.
+        A client of the cluster; cheap, it connects with the first question. Only a cluster on Kubernetes is looked up.
 
         :param address: another dashboard than the connection's, with the same credentials.
         :raises InvalidError: there is no address, or it can't be used.
         """
-        from airfreight._remote import RayClient
+        from airfreight.ray import kubernetes
 
         where = address or self.address
         if not where:
@@ -94,9 +94,21 @@ class RayConnection:
                 "set its address to the URL of the Ray dashboard, such as http://ray-head:8265, or RAY_ADDRESS in the "
                 "environment of workers and triggerers",
             )
+        if place := kubernetes.place_of(where):
+            return kubernetes.client(self, *place)
+        return self.client_at(where, token=self.token)
+
+    def client_at(self, url: str, *, token: str | None, through: KubeForward | None = None) -> RayClient:
+        """
+        A client of what is at a URL.
+
+        :param through: what has to stay open for the URL to lead there.
+        """
+        from airfreight._remote import RayClient
+
         return RayClient(
-            where,
-            token=self.token,
+            url,
+            token=token,
             basic=self.basic,
             headers=self.headers or None,
             cookies=self.cookies or None,
@@ -106,6 +118,7 @@ class RayConnection:
             proxy=self.proxy,
             timeout=self.timeout,
             patience=self.patience,
+            through=through,
         )
 
     def secrets(self) -> Iterator[str]:
@@ -121,6 +134,7 @@ class RayConnection:
                 yield value.rpartition(" ")[2]
         if config := self.kubernetes.get("kube_config"):
             yield config if isinstance(config, str) else json.dumps(config)
+            yield from _kube_secrets(config)
         if self.proxy and "@" in self.proxy:
             yield self.proxy.rpartition("@")[0].rpartition("/")[2].partition(":")[2]
 
@@ -140,7 +154,7 @@ def read(connection: Any, conn_id: str, environ: Mapping[str, str] = os.environ)
         for name in ("kube_config_path", "kube_config", "namespace", "cluster_context")
         if (value := extra.get(name)) is not None
     }
-    for name in ("disable_verify_ssl", "disable_tcp_keepalive"):
+    for name in ("in_cluster", "disable_verify_ssl", "disable_tcp_keepalive"):
         kubernetes[name] = extra.boolean(name, default=False)
     if "kube_config" in kubernetes and "kube_config_path" in kubernetes:
         raise InvalidError(
@@ -211,6 +225,19 @@ def _host(connection: Any, conn_id: str) -> str | None:
         # A whole URL says by itself where it leads; a bare host has Ray's own port.
         name = f"{name}:{DASHBOARD_PORT}"
     return f"{scheme}://{name}{slash}{path}"
+
+
+def _kube_secrets(config: Any) -> Iterator[str]:
+    """What is secret in a kubeconfig."""
+    if isinstance(config, str):
+        with suppress(ValueError):
+            config = json.loads(config)
+    users = config.get("users") if isinstance(config, dict) else None
+    for entry in users if isinstance(users, list) else ():
+        user = entry.get("user") if isinstance(entry, dict) else None
+        for name in ("token", "password", "client-key-data"):
+            if isinstance(user, dict) and isinstance(user.get(name), str):
+                yield user[name]
 
 
 class _Extra(Extra):

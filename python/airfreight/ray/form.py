@@ -50,12 +50,25 @@ FIELDS: tuple[Field, ...] = (
     Field("runner_port", "Runner's port", "The port on the head on which a runner listens; by default any free one."),
     Field("runner_idle_seconds", "Runner's idle seconds", "A runner without work ends after so long; 0 for never."),
     Field("patience", "Patience", "Seconds for which the dashboard may be silent before tasks fail; 300 by default."),
-    Field("kube_config_path", "Kube config path", "For clusters on Kubernetes, with a later release."),
-    Field("kube_config", "Kube config (JSON format)", "Likewise.", secret=True),
-    Field("namespace", "Namespace", "Likewise."),
-    Field("cluster_context", "Cluster context", "Likewise."),
-    Field("disable_verify_ssl", "Disable SSL", "Likewise.", type="boolean", default=False),
-    Field("disable_tcp_keepalive", "Disable TCP keepalive", "Likewise.", type="boolean", default=False),
+    Field("kube_config_path", "Kube config path", "For clusters on Kubernetes; by default the usual kubeconfig."),
+    Field("kube_config", "Kube config (JSON format)", "In place of a path.", secret=True),
+    Field(
+        "in_cluster",
+        "In cluster",
+        "Use the service account of the worker's pod, and no kubeconfig.",
+        type="boolean",
+        default=False,
+    ),
+    Field("namespace", "Namespace", "Of clusters whose YAML names none; by default the kubeconfig's."),
+    Field("cluster_context", "Cluster context", "The kubeconfig's context; by default the current one."),
+    Field(
+        "disable_verify_ssl",
+        "Disable SSL",
+        "Don't check the certificate of the Kubernetes API server.",
+        type="boolean",
+        default=False,
+    ),
+    Field("disable_tcp_keepalive", "Disable TCP keepalive", "Without effect.", type="boolean", default=False),
 )
 
 HIDDEN: list[str] = []

@@ -117,7 +117,7 @@ class JobTrigger(BaseTrigger):
         except asyncio.CancelledError:
             if self._waiting() is None:
                 # `dag.test()` calls neither on_kill nor cleanup when somebody presses Ctrl-C.
-                await self._stop("interrupted")
+                await self._abandon("interrupted")
             raise
         except Exception as error:
             self.log.warning("cannot wait for %s job %s any longer", self.platform, self.job_id, exc_info=True)
@@ -132,7 +132,7 @@ class JobTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Stop the job, or leave it, as the task wishes: a user has killed the task (Airflow 3.3 and later)."""
         if not self._fired and not await self._is_still_waiting(unless_known=False):
-            await self._stop("the task was killed")
+            await self._abandon("the task was killed")
 
     async def cleanup(self) -> None:
         """
@@ -144,7 +144,11 @@ class JobTrigger(BaseTrigger):
             await self._leave()
         if not versions.tells_kills() and not self._fired and not await self._is_still_waiting(unless_known=True):
             with suppress(Exception):
-                await self._stop("the task does not wait any more")
+                await self._abandon("the task does not wait any more")
+
+    async def _abandon(self, why: str) -> None:
+        """See to what is left behind when nobody waits for it any more."""
+        await self._stop(why)
 
     async def _wait(self) -> dict[str, Any]:
         self._place = await self._find_place()

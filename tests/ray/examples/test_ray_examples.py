@@ -19,6 +19,7 @@ from airflow_home.settings import free_port
 if TYPE_CHECKING:
     from airflow_home import AirflowHome
     from ray_home import RayHome
+    from ray_home.kube_server import KubeServer
 
 #: Ray Data starts a process for each step, on a busy machine for minutes.
 pytestmark = pytest.mark.timeout(900)
@@ -26,8 +27,8 @@ pytestmark = pytest.mark.timeout(900)
 EXAMPLES = Path(__file__).parents[3] / "examples"
 #: Where the curve of `trend` leads; the cluster computes it with the NumPy that the tests have.
 TREND = -363.215737
-#: Those that make clusters on Kubernetes, which this release can't.
-WAITING_FOR_CLUSTERS = {"own_cluster", "job_with_own_cluster", "setup_teardown"}
+#: Those that make clusters on Kubernetes.
+WITH_CLUSTERS = {"own_cluster", "job_with_own_cluster", "setup_teardown"}
 
 
 def log(airflow: AirflowHome, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> list[str]:
@@ -150,7 +151,21 @@ def test_every_example_is_imported_and_those_on_kubernetes_say_so(examples_airfl
         examples_airflow.wait_for_dag(dag_id)
     assert examples_airflow.request("GET", "/importErrors")["import_errors"] == []
     tagged = examples_airflow.request("GET", "/dags?tags=kubernetes")["dags"]
-    assert {each["dag_id"] for each in tagged} == WAITING_FOR_CLUSTERS
+    assert {each["dag_id"] for each in tagged} == WITH_CLUSTERS
+
+
+@pytest.mark.parametrize("dag_id", ["own_cluster", "job_with_own_cluster", "setup_teardown"])
+def test_clusters_come_and_go(
+    dag_id: str, examples_airflow: AirflowHome, examples_kube: KubeServer, ray_home: RayHome
+) -> None:
+    run_id = examples_airflow.run(dag_id)
+    found = jobs(ray_home, run_id)
+    assert {job["status"] for job in found} == {"SUCCEEDED"}
+    assert len(found) == (2 if dag_id == "setup_teardown" else 1)
+    if dag_id == "own_cluster":
+        assert examples_airflow.xcom(dag_id, run_id, "mean_of_squares") == pytest.approx(14 / 3)
+    assert examples_kube.requests("PATCH", "/rayclusters/airfreight-example")
+    assert examples_kube.names() == []
 
 
 def test_the_cluster_of_the_examples_is_one() -> None:

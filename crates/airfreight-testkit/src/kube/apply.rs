@@ -1,0 +1,295 @@
+//! Patches: server-side apply with its owners, merge patches, JSON patches.
+
+use serde_json::{Map, Value, json};
+
+use super::answer::{Answer, changed_meanwhile, json as answer_json, not_found, refuse};
+use super::store::{Key, Store};
+
+/// The fields of a `RayCluster`'s spec in KubeRay 1.7.
+const SPEC: [&str; 14] = [
+    "authOptions",
+    "autoscalerOptions",
+    "enableInTreeAutoscaling",
+    "gcsFaultToleranceOptions",
+    "headGroupSpec",
+    "headServiceAnnotations",
+    "managedBy",
+    "networkPolicy",
+    "rayVersion",
+    "suspend",
+    "tlsOptions",
+    "upgradeStrategy",
+    "workerGroupSpecs",
+    "schedulingGates",
+];
+const MANAGERS_BY: &str = "the managedBy field value must be either 'ray.io/kuberay-operator' or \
+                           'kueue.x-k8s.io/multikueue'";
+
+/// Who patches, and how.
+pub(super) struct Manner<'a> {
+    pub(super) manager: &'a str,
+    pub(super) force: bool,
+    pub(super) dry_run: bool,
+    pub(super) is_status: bool,
+}
+
+pub(super) fn apply(store: &mut Store, key: &Key, wanted: &Value, manner: &Manner<'_>) -> Answer {
+    if manner.manager.is_empty() {
+        let message = "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply \
+                       patch";
+        return refuse(422, "Invalid", message, Value::Null);
+    }
+    if wanted["metadata"]["name"] != key.name.as_str() {
+        let given = wanted["metadata"]["name"].as_str().unwrap_or_default();
+        let message = format!("the name of the object ({given}) does not match the name on the URL ({})", key.name);
+        return refuse(400, "BadRequest", &message, Value::Null);
+    }
+    if key.plural == "rayclusters"
+        && let Some(wrong) = untyped(&wanted["spec"])
+    {
+        // Not a client's error in the server's eyes, and without a reason.
+        let message = format!(
+            "failed to create typed patch object ({}/{}; ray.io/v1, Kind=RayCluster): {wrong}",
+            key.namespace, key.name
+        );
+        return refuse(500, "", &message, Value::Null);
+    }
+    let live = store.object(key).cloned();
+    let mut merged = live.clone().unwrap_or_else(|| json!({"metadata": {}, "spec": {}}));
+    if let Some(live) = &live {
+        if is_stale(wanted, live) {
+            return changed_meanwhile(key);
+        }
+        let owner = store.scalers.get(key).map_or(manner.manager, String::as_str);
+        if owner != manner.manager && wanted["spec"].get("workerGroupSpecs").is_some() && !manner.force {
+            let conflict = format!("conflict with \"{owner}\" using ray.io/v1");
+            let message = format!("Apply failed with 1 conflict: {conflict}: .spec.workerGroupSpecs");
+            let causes = json!([{
+                "reason": "FieldManagerConflict", "message": conflict, "field": ".spec.workerGroupSpecs",
+            }]);
+            return refuse(409, "Conflict", &message, json!({"causes": causes}));
+        }
+    }
+    let before = store.applied.get(&(key.clone(), manner.manager.to_owned())).cloned().unwrap_or(Value::Null);
+    for place in ["/metadata/labels", "/metadata/annotations", "/spec"] {
+        merge_fields(&mut merged, place, wanted.pointer(place), before.pointer(place));
+    }
+    complete(&mut merged["spec"]);
+    if let Some(answer) = invalid(key, &merged) {
+        return answer;
+    }
+    if manner.dry_run {
+        // What it would be called, without a version of its own.
+        (merged["apiVersion"], merged["kind"]) = (key.api_version().into(), key.kind().into());
+        merged["metadata"]["name"] = key.name.clone().into();
+        merged["metadata"]["namespace"] = key.namespace.clone().into();
+        return answer_json(if live.is_some() { 200 } else { 201 }, &merged);
+    }
+    store.applied.insert((key.clone(), manner.manager.to_owned()), wanted.clone());
+    store.scalers.insert(key.clone(), manner.manager.to_owned());
+    match live {
+        Some(_) => answer_json(200, &store.update(key, merged)),
+        None => answer_json(201, &store.create(key, merged)),
+    }
+}
+
+pub(super) fn merge(store: &mut Store, key: &Key, patch: &Value, manner: &Manner<'_>) -> Answer {
+    if manner.force {
+        let message = "PatchOptions.meta.k8s.io \"\" is invalid: force: Forbidden: may not be specified for non-apply \
+                       patch";
+        return refuse(422, "Invalid", message, Value::Null);
+    }
+    let Some(live) = store.object(key).cloned() else { return not_found(key) };
+    if is_stale(patch, &live) {
+        return changed_meanwhile(key);
+    }
+    let mut patch = patch.clone();
+    let Some(fields) = patch.as_object_mut() else { return refuse(400, "BadRequest", "no object", Value::Null) };
+    // Each of the two ways writes its own part.
+    fields.retain(|field, _| if manner.is_status { field == "status" } else { field != "status" });
+    let mut merged = live.clone();
+    merge_values(&mut merged, &patch);
+    finish(store, key, &live, merged, manner)
+}
+
+pub(super) fn json_patch(store: &mut Store, key: &Key, steps: &Value, manner: &Manner<'_>) -> Answer {
+    let Some(live) = store.object(key).cloned() else { return not_found(key) };
+    let mut changed = live.clone();
+    for step in steps.as_array().into_iter().flatten() {
+        let place = changed.pointer_mut(step["path"].as_str().unwrap_or_default());
+        let done = match (step["op"].as_str(), place) {
+            (Some("replace" | "add"), Some(place)) => {
+                *place = step["value"].clone();
+                true
+            }
+            (Some("test"), Some(place)) => *place == step["value"],
+            _ => false,
+        };
+        if !done {
+            let message = "the server rejected our request due to an error in our request";
+            return refuse(422, "Invalid", message, json!({}));
+        }
+    }
+    finish(store, key, &live, changed, manner)
+}
+
+pub(super) fn put(store: &mut Store, key: &Key, wanted: &Value, manner: &Manner<'_>) -> Answer {
+    let Some(live) = store.object(key).cloned() else { return not_found(key) };
+    if wanted["metadata"]["resourceVersion"].is_null() {
+        let message = format!(
+            "{} \"{}\" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for an update",
+            key.resource(),
+            key.name
+        );
+        return refuse(422, "Invalid", &message, Value::Null);
+    }
+    if is_stale(wanted, &live) {
+        return changed_meanwhile(key);
+    }
+    let mut next = live.clone();
+    for field in ["labels", "annotations"] {
+        next["metadata"][field] = wanted["metadata"][field].clone();
+    }
+    next["spec"] = wanted["spec"].clone();
+    finish(store, key, &live, next, manner)
+}
+
+pub(super) fn create(store: &mut Store, key: &Key, wanted: &Value) -> Answer {
+    if let Some(live) = store.object(key) {
+        let ending = if live["metadata"]["deletionTimestamp"].is_string() { "object is being deleted: " } else { "" };
+        let message = format!("{ending}{} \"{}\" already exists", key.resource(), key.name);
+        return refuse(409, "AlreadyExists", &message, super::answer::details(key));
+    }
+    let mut object = wanted.clone();
+    if key.plural == "rayclusters" {
+        complete(&mut object["spec"]);
+        if let Some(answer) = invalid(key, &object) {
+            return answer;
+        }
+    }
+    answer_json(201, &store.create(key, object))
+}
+
+fn finish(store: &mut Store, key: &Key, live: &Value, mut next: Value, manner: &Manner<'_>) -> Answer {
+    if key.plural == "rayclusters" && !manner.is_status {
+        complete(&mut next["spec"]);
+        if let Some(answer) = invalid(key, &next) {
+            return answer;
+        }
+    }
+    if manner.dry_run {
+        return answer_json(200, &next);
+    }
+    if live["spec"]["workerGroupSpecs"] != next["spec"]["workerGroupSpecs"] {
+        store.scalers.insert(key.clone(), manner.manager.to_owned());
+    }
+    let is_over = next["metadata"]["deletionTimestamp"].is_string()
+        && next["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty);
+    if is_over {
+        store.remove(key);
+        return answer_json(200, &next);
+    }
+    answer_json(200, &store.update(key, next))
+}
+
+fn is_stale(wanted: &Value, live: &Value) -> bool {
+    let given = &wanted["metadata"]["resourceVersion"];
+    given.is_string() && *given != live["metadata"]["resourceVersion"]
+}
+
+/// Fields one level down: those that are wanted, and not those that the same manager wanted before.
+fn merge_fields(merged: &mut Value, place: &str, wanted: Option<&Value>, before: Option<&Value>) {
+    let (parent, field) = place.rsplit_once('/').unwrap_or(("", place));
+    let Some(parent) = merged.pointer_mut(parent) else { return };
+    let mut fields = parent[field].as_object().cloned().unwrap_or_else(Map::new);
+    for old in before.and_then(Value::as_object).into_iter().flat_map(Map::keys) {
+        fields.remove(old);
+    }
+    if let Some(wanted) = wanted.and_then(Value::as_object) {
+        fields.extend(wanted.clone());
+    }
+    if fields.is_empty() && field != "spec" {
+        parent.as_object_mut().map(|parent| parent.remove(field));
+    } else {
+        parent[field] = Value::Object(fields);
+    }
+}
+
+fn merge_values(into: &mut Value, patch: &Value) {
+    let Some(patch) = patch.as_object() else {
+        *into = patch.clone();
+        return;
+    };
+    if !into.is_object() {
+        *into = json!({});
+    }
+    for (field, value) in patch {
+        if value.is_null() {
+            into.as_object_mut().map(|into| into.remove(field));
+        } else {
+            merge_values(&mut into[field.as_str()], value);
+        }
+    }
+}
+
+/// What the schema puts where nothing was said.
+fn complete(spec: &mut Value) {
+    for group in spec["workerGroupSpecs"].as_array_mut().into_iter().flatten() {
+        for (field, value) in [("numOfHosts", 1), ("priority", 0), ("replicas", 0)] {
+            if group[field].is_null() {
+                group[field] = value.into();
+            }
+        }
+    }
+    if spec["workerGroupSpecs"].is_null() {
+        spec.as_object_mut().map(|spec| spec.remove("workerGroupSpecs"));
+    }
+}
+
+/// What apply can't even read.
+fn untyped(spec: &Value) -> Option<String> {
+    let unknown = spec.as_object()?.keys().find(|field| !SPEC.contains(&field.as_str()));
+    if let Some(unknown) = unknown {
+        return Some(format!(".spec.{unknown}: field not declared in schema"));
+    }
+    let groups = spec["workerGroupSpecs"].as_array()?;
+    groups.iter().enumerate().find(|(_, group)| group["replicas"].is_string()).map(|(index, _)| {
+        format!(".spec.workerGroupSpecs[{index}].replicas: expected numeric (int or float), got string")
+    })
+}
+
+/// What the schema refuses.
+fn invalid(key: &Key, object: &Value) -> Option<Answer> {
+    if key.plural != "rayclusters" {
+        return None;
+    }
+    let spec = &object["spec"];
+    let rest = ", <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; \
+                correct the existing errors to complete validation]";
+    let mode = spec["authOptions"]["mode"].as_str().unwrap_or("token");
+    let replicas =
+        spec["workerGroupSpecs"].as_array().into_iter().flatten().position(|group| group["replicas"].is_string());
+    let wrong = if spec["headGroupSpec"].is_null() {
+        format!("[spec.headGroupSpec: Required value{rest}")
+    } else if let Some(index) = replicas {
+        let field = format!("spec.workerGroupSpecs[{index}].replicas");
+        format!("[{field}: Invalid value: \"string\": {field} in body must be of type integer: \"string\"{rest}")
+    } else if !matches!(mode, "disabled" | "token") {
+        format!(
+            "[spec.authOptions.mode: Unsupported value: \"{mode}\": supported values: \"disabled\", \"token\"{rest}"
+        )
+    } else if spec["suspend"].is_string() {
+        format!(
+            "[spec.suspend: Invalid value: \"string\": spec.suspend in body must be of type boolean: \"string\"{rest}"
+        )
+    } else {
+        let manager = spec["managedBy"].as_str()?;
+        if matches!(manager, "ray.io/kuberay-operator" | "kueue.x-k8s.io/multikueue") {
+            return None;
+        }
+        format!("spec.managedBy: Invalid value: \"{manager}\": {MANAGERS_BY}")
+    };
+    let message = format!("RayCluster.ray.io \"{}\" is invalid: {wrong}", key.name);
+    let details = json!({"name": key.name, "group": "ray.io", "kind": "RayCluster"});
+    Some(refuse(422, "Invalid", &message, details))
+}
