@@ -192,7 +192,8 @@ async fn what_is_cut_goes_on_and_what_is_damaged_comes_again() {
     let (wire, address) = wire(a.serve().await).await;
     let name = a.seal(60 * MIB);
     wire.cut_after.store(9_000_000, Ordering::SeqCst);
-    wire.cuts.store(5, Ordering::SeqCst);
+    // With more of them, what is left may fit into the connections that there are.
+    wire.cuts.store(3, Ordering::SeqCst);
     wire.flips.store(2, Ordering::SeqCst);
     fetch(&agent(address), &b, name).await.unwrap();
     assert!(b.file(name) == a.file(name));
