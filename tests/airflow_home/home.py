@@ -117,8 +117,9 @@ class AirflowHome:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def restart(self, name: str) -> Component:
-        """Stop one component, such as ``triggerer``, and start it anew."""
-        self.components.stop([name])
+        """Stop one component, such as ``triggerer``, unless it was stopped before, and start it anew."""
+        if name in self.components:
+            self.components.stop([name])
         return self._start_component(name)
 
     def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
