@@ -446,7 +446,13 @@ class KubeClusters:
     def place(self) -> tuple[str, str]:
         """The API server's URL, and the namespace of clusters whose description names none; asks nothing of it."""
     def apply(
-        self, description: Mapping[str, Any], *, update: bool = False, owner: str | None = None, patience: float = 600.0
+        self,
+        description: Mapping[str, Any],
+        *,
+        update: bool = False,
+        owner: str | None = None,
+        attempt: Mapping[str, Any] | None = None,
+        patience: float = 600.0,
     ) -> dict[str, Any]:
         """
         Creates a cluster unless there is one of its name.
@@ -454,6 +460,8 @@ class KubeClusters:
         :param description: the ``RayCluster``.
         :param update: whether one that was described otherwise is changed; else it is kept as it is.
         :param owner: marks a cluster that is created as one task's.
+        :param attempt: what the cluster says of who has made it: ``dag_id``, ``run_id``, ``task_id``, ``map_index``,
+            ``try_number`` and ``deployment``.
         :param patience: seconds for which one that is just being deleted is waited for.
         :returns: as :meth:`get`, and ``outcome``: ``created``, ``unchanged``, ``updated`` or ``kept``.
         :raises InvalidError: the description has no meaning, and where; or there is no KubeRay.

@@ -70,6 +70,14 @@ struct TaskInstance {
     dag_run_id: String,
     task_id: String,
     map_index: i32,
+    state: Option<String>,
+}
+
+impl TaskInstance {
+    /// Whether it will not run again by itself: one that waits for its retry is not over.
+    fn is_over(&self) -> bool {
+        matches!(self.state.as_deref(), Some("success" | "failed" | "skipped" | "upstream_failed" | "removed"))
+    }
 }
 
 impl Airflow {
@@ -99,7 +107,27 @@ impl Airflow {
         let mut fates: HashMap<Owner, Fate> = ended.into_iter().map(|o| (o.clone(), Fate::Ended)).collect();
         // Neighbours share runs, and a chunk of as many owners as fit a page is usually answered by one page.
         for chunk in rest.chunks(self.options.page_rows.max(1)) {
-            self.existing(dag_id, chunk, &mut fates)?;
+            self.existing(dag_id, chunk, |_| Fate::Needed, &mut fates)?;
+        }
+        Ok(fates)
+    }
+
+    /// The fate of what task instances of one DAG have only for themselves: [`Fate::Ended`] as soon as they are over,
+    /// although their runs may go on.
+    ///
+    /// # Errors
+    /// Those of [`Airflow::fates`].
+    pub fn own_fates(&self, dag_id: &str, owners: &BTreeSet<Owner>) -> Result<HashMap<Owner, Fate>, AirflowError> {
+        let owners: Vec<&Owner> = owners.iter().filter(|o| o.dag_id == dag_id).collect();
+        let mut fates = HashMap::new();
+        if owners.is_empty() {
+            return Ok(fates);
+        }
+        // As above: an empty list of a DAG that can't be read says nothing.
+        self.get::<Value>(&["dags", dag_id])?;
+        let judge = |found: &TaskInstance| if found.is_over() { Fate::Ended } else { Fate::Needed };
+        for chunk in owners.chunks(self.options.page_rows.max(1)) {
+            self.existing(dag_id, chunk, judge, &mut fates)?;
         }
         Ok(fates)
     }
@@ -133,8 +161,15 @@ impl Airflow {
         }
     }
 
-    /// Whether task instances exist: asks for all of them at once, and for halves when the answer is not complete.
-    fn existing(&self, dag_id: &str, owners: &[&Owner], fates: &mut HashMap<Owner, Fate>) -> Result<(), AirflowError> {
+    /// Whether task instances exist, and what `judge` says of those that do: asks for all of them at once, and for
+    /// halves when the answer is not complete.
+    fn existing(
+        &self,
+        dag_id: &str,
+        owners: &[&Owner],
+        judge: fn(&TaskInstance) -> Fate,
+        fates: &mut HashMap<Owner, Fate>,
+    ) -> Result<(), AirflowError> {
         let runs: BTreeSet<&str> = owners.iter().map(|o| o.run_id.as_str()).collect();
         let tasks: BTreeSet<&str> = owners.iter().map(|o| o.task_id.as_str()).collect();
         let mut rows = self.options.page_rows;
@@ -145,15 +180,14 @@ impl Airflow {
             page = self.task_instances(dag_id, &runs, &tasks, rows)?;
         }
         if page.total_entries == page.task_instances.len() {
-            let existing: BTreeSet<(&str, &str, &str, i32)> = page
+            let existing: HashMap<(&str, &str, &str, i32), Fate> = page
                 .task_instances
                 .iter()
-                .map(|t| (t.dag_id.as_str(), t.dag_run_id.as_str(), t.task_id.as_str(), t.map_index))
+                .map(|t| ((t.dag_id.as_str(), t.dag_run_id.as_str(), t.task_id.as_str(), t.map_index), judge(t)))
                 .collect();
             for owner in owners {
                 let key = (owner.dag_id.as_str(), owner.run_id.as_str(), owner.task_id.as_str(), owner.map_index);
-                let fate = if existing.contains(&key) { Fate::Needed } else { Fate::Gone };
-                fates.insert((*owner).clone(), fate);
+                fates.insert((*owner).clone(), existing.get(&key).copied().unwrap_or(Fate::Gone));
             }
             return Ok(());
         }
@@ -170,8 +204,8 @@ impl Airflow {
         } else {
             split(|o| &o.task_id, tasks.iter().nth(tasks.len() / 2).copied().unwrap_or_default())
         };
-        self.existing(dag_id, &left, fates)?;
-        self.existing(dag_id, &right, fates)
+        self.existing(dag_id, &left, judge, fates)?;
+        self.existing(dag_id, &right, judge, fates)
     }
 
     fn task_instances(

@@ -103,6 +103,29 @@ fn tells_needed_ended_and_gone_apart() {
 }
 
 #[test]
+fn what_a_task_has_for_itself_ends_with_it() {
+    let states = [(0, "success"), (1, "failed"), (2, "running"), (3, "up_for_retry"), (4, "removed")];
+    let row = |index: i32, state: Value| {
+        json!({
+            "dag_id": "d", "dag_run_id": owner(1, "", 0).run_id, "task_id": "m", "map_index": index, "state": state,
+        })
+    };
+    let mut rows: Vec<Value> = states.iter().map(|(index, state)| row(*index, json!(state))).collect();
+    rows.push(row(5, Value::Null));
+    let server = Server::start(move |request, _| {
+        let is_dag = request.path == "/api/v2/dags/d";
+        let instances = || json!({ "task_instances": rows, "total_entries": rows.len() });
+        Answer::Json(200, if is_dag { json!({ "dag_id": "d" }) } else { instances() })
+    });
+    let asked: Vec<Owner> = (0..=6).map(|index| owner(1, "m", index)).collect();
+    let airflow = Airflow::new(&server.url(), None, options()).unwrap();
+    let fates = airflow.own_fates("d", &asked.iter().cloned().collect()).unwrap();
+    let fates: Vec<Fate> = asked.iter().map(|owner| fates[owner]).collect();
+    let over = [Fate::Ended, Fate::Ended, Fate::Needed, Fate::Needed, Fate::Ended, Fate::Needed, Fate::Gone];
+    assert_eq!(fates, over);
+}
+
+#[test]
 fn ten_thousand_objects_are_not_ten_thousand_requests() {
     let all: Vec<Owner> = (0..2_500).flat_map(|run| ["a", "b", "c", "d"].map(|task| owner(run, task, -1))).collect();
     let deployment = Deployment { task_instances: all[..5_000].to_vec(), ..Deployment::default() };

@@ -7,11 +7,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::agent::AgentOptions;
 use crate::apolo::ApoloArguments;
 use crate::checkpoint::CheckpointArguments;
+use crate::cluster::ClusterArguments;
 use crate::ray::RayArguments;
 use crate::settings::HOURS_MAX;
 
-/// Looks after the values that Airflow tasks keep on this host, serves them to other hosts, checks the whole set-up, and runs jobs on Ray
-/// and Apolo.
+/// Looks after the values that Airflow tasks keep on this host, serves them to other hosts, checks the whole set-up, runs
+/// jobs on Ray and Apolo, and looks after Ray clusters on Kubernetes.
 #[derive(Debug, Parser)]
 #[command(
     name = "airfreight",
@@ -43,6 +44,8 @@ pub(crate) enum Command {
     Agent(AgentOptions),
     /// Jobs of a Ray cluster: submit, look at, follow, stop; needs no Ray
     Ray(RayArguments),
+    /// Ray clusters on Kubernetes: create, look at, reach, delete, collect; needs no kubectl
+    Cluster(ClusterArguments),
     /// Jobs on Apolo: run, look at, follow, cancel; needs no SDK
     Apolo(ApoloArguments),
     /// Copies of values in a bucket: list, bring here, remove
@@ -59,7 +62,7 @@ impl Command {
             Self::Checkpoint(arguments) => arguments.store.as_deref(),
             Self::Agent(options) => options.store.as_deref(),
             Self::Doctor(options) => options.store.as_deref(),
-            Self::Ray(_) | Self::Apolo(_) => None,
+            Self::Ray(_) | Self::Apolo(_) | Self::Cluster(_) => None,
         }
     }
 }
@@ -158,7 +161,7 @@ pub(crate) struct DoctorOptions {
     pub(crate) store: Option<PathBuf>,
 }
 
-fn hours(text: &str) -> Result<f64, String> {
+pub(crate) fn hours(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(hours) if (0.0..=HOURS_MAX).contains(&hours) => Ok(hours),
         _ => Err("not a number of hours".into()),

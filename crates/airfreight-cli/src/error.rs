@@ -8,6 +8,7 @@ use airfreight_agent::AgentError;
 use airfreight_airflow::AirflowError;
 use airfreight_apolo::ApoloError;
 use airfreight_bucket::BucketError;
+use airfreight_cluster::ClusterError;
 use airfreight_ray::{RayError, Sent};
 use airfreight_store::StoreError;
 
@@ -45,6 +46,14 @@ pub(crate) enum CliError {
     NoApoloToken,
     #[error("left job `{id}` as it was")]
     ApoloLeft { id: String },
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    #[error("cannot begin to talk to Kubernetes")]
+    KubeRuntime(#[source] io::Error),
+    #[error("cannot read the description of the cluster")]
+    Description(#[source] io::Error),
+    #[error("cannot use the description in `{}`: {reason}", path.display())]
+    DescriptionFile { path: PathBuf, reason: String },
     #[error("cannot begin to talk to Ray")]
     Runtime(#[source] io::Error),
     #[error("cannot use the variable {name}: {reason}")]
@@ -97,6 +106,8 @@ impl CliError {
             Self::Followed(error) => ray_hint(error).map(Into::into),
             Self::Apolo(error) => apolo_hint(error).map(Into::into),
             Self::ApoloFollowed(error) => apolo_hint(error).map(Into::into),
+            Self::Cluster(error) => cluster_hint(error).map(Into::into),
+            Self::DescriptionFile { .. } => Some("the file must be the YAML of one RayCluster".into()),
             Self::NoApoloToken => Some("put what `apolo service-account create` prints into APOLO_TOKEN".into()),
             Self::ApoloLeft { id } => Some(format!("`airfreight apolo logs --follow {id}` goes on with its log")),
             Self::Unanswered => Some("`airfreight ray list` shows the newest jobs first, as `apolo ps` does".into()),
@@ -112,6 +123,19 @@ impl CliError {
             Self::Configuration { .. } => Some("AIRFLOW_CONFIG and AIRFLOW_HOME say where the file is".into()),
             _ => None,
         }
+    }
+}
+
+/// What to try here, where there are flags in place of a connection of Airflow's.
+fn cluster_hint(error: &ClusterError) -> Option<&str> {
+    match error {
+        ClusterError::Kubeconfig { .. } => {
+            Some("give --kubeconfig PATH, or set KUBECONFIG; in a pod its service account is used")
+        }
+        ClusterError::Untrusted { .. } => Some("the kubeconfig's certificate-authority must be that of the API server"),
+        ClusterError::NotFound { .. } => Some("`airfreight cluster status` lists those of the namespace"),
+        ClusterError::Listen { .. } => Some("choose another port by --local-port, or 0 for any"),
+        _ => error.hint(),
     }
 }
 

@@ -1,5 +1,5 @@
 //! The `airfreight` command: look after the store of this host, serve it to others, check the whole set-up, run jobs on
-//! Ray and Apolo.
+//! Ray and Apolo, look after Ray clusters on Kubernetes.
 //!
 //! Exit codes: 0 done, 1 not done or `doctor` found a failure, 2 the command line makes no sense; `ray submit` and
 //! `apolo run` end with the job's own code, or 125 where that isn't known.
@@ -8,6 +8,7 @@ mod agent;
 mod apolo;
 mod arguments;
 mod checkpoint;
+mod cluster;
 mod doctor;
 mod error;
 mod leftovers;
@@ -53,6 +54,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, CliError> {
         Command::Agent(options) => agent::run(options, &settings()?),
         Command::Ray(arguments) => ray::run(arguments, &mut output),
         Command::Apolo(arguments) => apolo::run(arguments, &mut output),
+        Command::Cluster(arguments) => cluster::run(arguments, &settings()?, &mut output),
         Command::Checkpoint(arguments) => checkpoint::run(arguments, &settings()?, &mut output),
     }?;
     output.flush()?;

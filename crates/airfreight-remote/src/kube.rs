@@ -111,17 +111,21 @@ impl KubeClusters {
         )
     }
 
-    #[pyo3(signature = (description, *, update=false, owner=None, patience=600.0))]
+    #[pyo3(signature = (description, *, update=false, owner=None, attempt=None, patience=600.0))]
     fn apply<'py>(
         &self,
         py: Python<'py>,
         description: &Bound<'py, PyAny>,
         update: bool,
         owner: Option<String>,
+        attempt: Option<&Bound<'py, PyAny>>,
         patience: f64,
     ) -> PyResult<Bound<'py, PyDict>> {
         let description: Map<String, Value> = from_python(description, "the description of a Ray cluster")?;
-        let manifest = Manifest::new(Value::Object(description)).map_err(|error| from_cluster(py, &error))?;
+        let mut manifest = Manifest::new(Value::Object(description)).map_err(|error| from_cluster(py, &error))?;
+        if let Some(attempt) = attempt {
+            manifest = manifest.made_by(from_python(attempt, "the attempt that makes a cluster")?);
+        }
         let patience = seconds(py, "patience", patience)?;
         let (known, outcome) = self.call(py, move |clusters| async move {
             clusters.apply(&manifest, update, owner.as_deref(), patience).await

@@ -290,7 +290,7 @@ class SubmitRayJob(BaseOperator):
             self.hook.connection,
             description,
             update=bool(self.update_if_exists),
-            owner=attempt.task if self.wait_for_completion else None,
+            attempt=attempt if self.wait_for_completion else None,
             tell=self.log,
         )
         if self._killed:

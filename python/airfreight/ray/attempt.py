@@ -96,6 +96,17 @@ class Attempt:
         """
         return wished if self.try_number <= 1 else f"{wished}-{self.try_number}"
 
+    def place(self) -> dict[str, Any]:
+        """Where it is in Airflow, and in which."""
+        return {
+            "dag_id": self.dag_id,
+            "run_id": self.run_id,
+            "task_id": self.task_id,
+            "map_index": self.map_index,
+            "try_number": self.try_number,
+            "deployment": self.deployment,
+        }
+
     def metadata(self) -> dict[str, str]:
         """What the job says about itself in Ray."""
         return {

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from airfreight._remote import KubeClusters, RayClient
+    from airfreight.ray.attempt import Attempt
     from airfreight.ray.connection import RayConnection
 
 log = logging.getLogger(__name__)
@@ -166,22 +167,24 @@ def apply(
     description: Mapping[str, Any],
     *,
     update: bool,
-    owner: str | None = None,
+    attempt: Attempt | None = None,
     tell: Any = log,
 ) -> KubeCluster:
     """
     Create the cluster, or take the one there is.
 
-    :param owner: whose it is, if it is to go with one task; a cluster that was there before is nobody's.
+    :param attempt: whose it is, if it is to go with one task; a cluster that was there before is nobody's.
     :param tell: the task's log.
     :raises ConflictError: it belongs to another task.
     """
     kube = api(connection)
+    owner = None if attempt is None else attempt.task
     metadata = description.get("metadata")
     if isinstance(metadata, dict) and metadata.get("name"):
         namespace = str(metadata.get("namespace") or kube.place()[1])
         _check_owner(kube.get(namespace, str(metadata["name"])), owner)
-    known = kube.apply(description, update=update, owner=owner, patience=GONE_SECONDS)
+    made_by = None if attempt is None else attempt.place()
+    known = kube.apply(description, update=update, owner=owner, attempt=made_by, patience=GONE_SECONDS)
     # Somebody may have been faster.
     _check_owner(known, owner)
     outcome = known["outcome"]

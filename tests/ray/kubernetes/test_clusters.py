@@ -301,11 +301,14 @@ def test_a_cluster_that_was_there_before_stays(kube: KubeServer, task: Task, oth
 def test_two_tasks_do_not_share_what_one_of_them_deletes(kube: KubeServer, task: Task, other: Task) -> None:
     from airfreight.ray import kubernetes
 
-    kubernetes.apply(RayHook().connection, description(), update=False, owner=Attempt.of(other.context).task)
+    kubernetes.apply(RayHook().connection, description(), update=False, attempt=Attempt.of(other.context))
     for use in (submit, setup):
         with pytest.raises(ConflictError, match="belongs to another task"):
             use(task)
     assert owner(kube) == Attempt.of(other.context).task
+    made = kube.object("demo")
+    assert made is not None
+    assert json.loads(made["metadata"]["annotations"]["airfreight/attempt"]) == Attempt.of(other.context).place()
     cluster = description()
     cluster["metadata"] = {"generateName": "demo-"}
     submit(task, cluster)

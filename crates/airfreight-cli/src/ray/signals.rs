@@ -52,6 +52,15 @@ impl Signals {
         }
     }
 
+    /// Returns at any of them. Safe to cancel.
+    pub(crate) async fn any(&mut self) {
+        tokio::select! {
+            _ = self.quit.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
     /// Waits for the answer to a submission, which must not get lost: without it nobody knows whether there is a job.
     /// The second signal gives it up all the same.
     pub(crate) async fn hold<T, E>(&mut self, submitting: impl Future<Output = Result<T, E>>) -> Result<T, CliError>
