@@ -152,9 +152,15 @@ class RayHome:
         return f"127.0.0.1:{self.ports['gcs']}"
 
     @property
+    def session(self) -> Path:
+        """The folder of the session that runs."""
+        # Every worker that starts removes the link `session_latest` and makes it anew, so it isn't always there.
+        return max(path for path in self.folder.glob("session_2*") if path.is_dir())
+
+    @property
     def logs(self) -> Path:
         """The log folder of the session that runs."""
-        return self.folder / "session_latest" / "logs"
+        return self.session / "logs"
 
     @property
     def pids(self) -> list[int]:

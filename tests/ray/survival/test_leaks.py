@@ -91,7 +91,7 @@ def test_runs_leave_nothing(runner: RunnerHome, frail_ray: RayHome) -> None:
     until(lambda: owners(frail_ray) == 0, "all owners to end")
     assert runner.request("GET", "/v1/owners") == {"owners": []}
     until(lambda: store_bytes(runner) <= before, f"Ray's store to be back at {before} bytes")
-    staged = [path for path in (frail_ray.folder / "session_latest" / "airfreight").rglob("*") if path.is_file()]
+    staged = [path for path in (frail_ray.session / "airfreight").rglob("*") if path.is_file()]
     assert staged == []
 
 
