@@ -24,7 +24,8 @@ def job_with_own_cluster() -> None:
         conn_id="ray_kubernetes",
         entrypoint="python hello.py Kubernetes",
         runtime_env={"working_dir": str(HERE / "scripts")},
-        num_cpus=1,
+        # Of the job's own process; the CPUs are for its tasks.
+        num_cpus=0,
         ray_cluster_yaml=str(HERE / "cluster.yaml"),
         xcom_task_key="hello.dashboard",
         fetch_logs=True,

@@ -2,7 +2,8 @@
 ### A cluster for several jobs
 
 Set up once, used by two jobs at the same time, torn down after them whether they succeeded or not. The jobs find the
-cluster by the XCom `dashboard` of the task that made it.
+cluster by the XCom `dashboard` of the task that made it. Their own processes take no CPU of the cluster's (`num_cpus`):
+two that held one each while they wait for their tasks could leave none for these.
 
 Needs Kubernetes with the KubeRay operator, and a connection `ray_kubernetes` that leads there.
 """
@@ -31,7 +32,6 @@ def setup_teardown() -> None:
             conn_id="ray_kubernetes",
             entrypoint=f"python hello.py {name}",
             runtime_env={"working_dir": str(HERE / "scripts")},
-            num_cpus=1,
             xcom_task_key="setup.dashboard",
         )
         setup >> job >> delete
