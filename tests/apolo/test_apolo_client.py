@@ -53,6 +53,16 @@ def test_a_lost_answer_about_the_lost_answer_is_no_second_job(platform: Platform
     assert [each["id"] for each in platform.jobs() if tag in each.get("tags", ())] == [job["id"]]
 
 
+def test_a_job_that_is_seen_late_is_taken_when_its_name_is_taken(platform: Platform, client: ApoloClient) -> None:
+    tag = uuid4().hex
+    platform.fault("POST", "/jobs", kind="lose")
+    platform.fault("GET", f"tag={tag}", kind="status", status=200, text='{"jobs": []}')  # not listed yet
+    platform.fault("POST", "/jobs", kind="status", status=400, text='{"error": "name taken"}')
+    job = client.create({**JOB, "name": f"j{tag[:8]}"}, tag=tag)
+    assert [each["id"] for each in platform.jobs() if tag in each.get("tags", ())] == [job["id"]]
+    assert len(platform.requests("POST", "/jobs")) == 2
+
+
 def test_without_a_tag_a_job_is_posted_once(platform: Platform, client: ApoloClient) -> None:
     platform.fault("POST", "/jobs", kind="lose")
     with pytest.raises(UnavailableError):
@@ -171,6 +181,22 @@ def test_a_watch_lives_through_failures(platform: Platform, client: ApoloClient)
     platform.fault("GET", f"/jobs/{job['id']}", kind="status", status=503, times=3)
     platform.fault("GET", f"/jobs/{job['id']}", kind="drop", times=2)
     assert [event["status"] for event in follow(client, job) if event["event"] == "status"][-1] == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("part", "status"),
+    [
+        ("/config", 503),  # where logs are, the platform says when it is asked for its clusters
+        ("/log", 404),  # a container that is so new that nobody has heard of its log
+    ],
+)
+def test_a_log_is_waited_for(part: str, status: int, platform: Platform, client: ApoloClient) -> None:
+    steps = [{"status": "running"}, {"log": "one"}, {"sleep": 2}, {"log": "two"}, {"status": "succeeded"}]
+    job = client.create(plan(*steps))
+    platform.fault("GET", part, kind="status", status=status, times=2)
+    other = ApoloClient(platform.token, api_url=platform.api_url, patience=10, timeout=28)
+    assert lines(follow(other, job)) == ["one", "two"]
+    assert len(platform.requests("GET", part)) >= 3
 
 
 def test_a_watch_may_end_with_the_start(client: ApoloClient) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sysconfig
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,13 @@ def test_a_detached_job_is_looked_at_and_cancelled(platform: Platform) -> None:
     told = json.loads(command(platform, "--json", "status", job_id).stdout)
     assert (told["id"], told["history"]["reason"]) == (job_id, "UserRequested")
     assert command(platform, "logs", job_id).stdout == "a\n"
+
+
+def test_a_job_is_cancelled_by_its_name(platform: Platform) -> None:
+    name = f"web{time.time_ns()}"
+    command(platform, *RUN, "--name", name, "--detach", "--", plan({"status": "running"}, {"sleep": 3600}))
+    assert command(platform, "kill", name).returncode == 0
+    assert platform.jobs()[-1]["status"] == "cancelled"
 
 
 @pytest.mark.parametrize("flags", [(), ("--no-follow",), ("--follow", "--no-follow")])

@@ -16,11 +16,12 @@ import pytest
 from airflow.exceptions import AirflowException
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
-from airfreight.apolo.waiting import Interrupted
+from airfreight.apolo.waiting import EXCEPTION, Interrupted
 from airfreight.operators.apolo import ApoloRunOperator, JobFailed, RemoteImage, Resources, SecretFile, Volume
 from airfreight.operators.neuro import NeuroRunOperator
 
 if TYPE_CHECKING:
+    from airfreight._remote import ApoloClient
     from apolo_home import Platform
     from conftest import Task
 
@@ -265,6 +266,17 @@ def test_what_takes_long_is_left_to_the_triggerer(
     end = {"status": "failed", "job_id": arguments["job_id"], "job": platform.job(arguments["job_id"])}
     with pytest.raises(JobFailed, match="exit code 2"):
         task.operator(job_command="x", job_detach=detach).execute_complete(task.context, end)
+
+
+def test_what_fails_after_the_triggerer_leaves_no_job_behind(
+    platform: Platform, task: Task, client: ApoloClient
+) -> None:
+    job = client.create({"image": "ubuntu", "command": FOREVER, "preset": "cpu-small"})
+    platform.wait_for(lambda: platform.job(job["id"])["status"] == "running", "the job to run")
+    event = {"status": EXCEPTION, "kind": "Denied", "message": "the token is out of date", "job_id": job["id"]}
+    with pytest.raises(AirflowFailException, match="out of date"):
+        task.operator(job_command=FOREVER).execute_complete(task.context, event)
+    assert platform.job(job["id"])["status"] == "cancelled"
 
 
 def test_objects_of_the_sdk_are_taken() -> None:
