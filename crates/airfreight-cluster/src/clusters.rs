@@ -192,6 +192,7 @@ impl Clusters {
     /// waited for, for `patience`.
     ///
     /// # Errors
+    /// - [`ClusterError::Owned`]: it is there, and another's.
     /// - [`ClusterError::NoOperator`], [`ClusterError::Denied`], [`ClusterError::Rejected`] with the field that is
     ///   wrong, [`ClusterError::Contended`], [`ClusterError::NotGone`], [`ClusterError::Unavailable`].
     pub async fn apply(
@@ -211,6 +212,9 @@ impl Clusters {
                 Some(known) if known.is_ending() => {
                     self.wait_gone_of(kind, &namespace, name, Some(&known.uid), patience).await?;
                     continue;
+                }
+                Some(known) if known.owner.is_some() && known.owner.as_deref() != owner => {
+                    return Err(ClusterError::Owned { kind: kind.as_str(), name: name.into(), namespace });
                 }
                 Some(known) if known.hash() == Some(&manifest.hash()) => return Ok((known, Outcome::Unchanged)),
                 Some(known) if !update => return Ok((known, Outcome::Kept)),

@@ -85,6 +85,16 @@ pub enum ClusterError {
         /// How often it was tried.
         attempts: u32,
     },
+    /// It is one task's own, and goes with it.
+    #[error("{kind} `{name}` in namespace {namespace} belongs to another task, which will delete it")]
+    Owned {
+        /// `RayCluster`, ….
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// Where it is.
+        namespace: String,
+    },
     /// There is no cluster of this name.
     #[error("there is no RayCluster `{name}` in namespace {namespace}")]
     NotFound {
@@ -179,7 +189,7 @@ impl ClusterError {
             | Self::Unreachable { .. }
             | Self::Listen { .. } => ErrorKind::Unavailable,
             Self::Denied { .. } => ErrorKind::Denied,
-            Self::Contended { .. } | Self::Rejected { status: 409, .. } => ErrorKind::Conflict,
+            Self::Contended { .. } | Self::Owned { .. } | Self::Rejected { status: 409, .. } => ErrorKind::Conflict,
             Self::NotFound { .. } | Self::Missing { .. } | Self::Rejected { status: 404, .. } => ErrorKind::NotFound,
             Self::Kubeconfig { .. }
             | Self::Manifest { .. }
@@ -213,6 +223,10 @@ impl ClusterError {
             Self::Rejected { .. } => "correct the field that the message names",
             Self::Contended { .. } => {
                 "look who writes to it: `kubectl get raycluster <name> --show-managed-fields -o yaml`"
+            }
+            Self::Owned { .. } => {
+                "with metadata.generateName in place of name, every task has a cluster of its own; what a task that \
+                 has died for good has left, `airfreight cluster gc` removes"
             }
             Self::NotFound { .. } | Self::Missing { .. } => return None,
             Self::Late { .. } => "`kubectl describe` shows its conditions and events",

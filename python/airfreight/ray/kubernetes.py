@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airfreight.errors import AirfreightError, ConflictError, InvalidError, UnavailableError
+from airfreight.errors import AirfreightError, InvalidError, UnavailableError
 from airfreight.ray.waiting import Interrupted
 
 if TYPE_CHECKING:
@@ -179,14 +179,8 @@ def apply(
     """
     kube = api(connection)
     owner = None if attempt is None else attempt.task
-    metadata = description.get("metadata")
-    if isinstance(metadata, dict) and metadata.get("name"):
-        namespace = str(metadata.get("namespace") or kube.place()[1])
-        _check_owner(kube.get(namespace, str(metadata["name"])), owner)
     made_by = None if attempt is None else attempt.place()
     known = kube.apply(description, update=update, owner=owner, attempt=made_by, patience=GONE_SECONDS)
-    # Somebody may have been faster.
-    _check_owner(known, owner)
     outcome = known["outcome"]
     is_ours = outcome == "created" if owner is None else known["owner"] == owner
     cluster = KubeCluster(known["namespace"], known["name"], known["uid"], is_ours)
@@ -205,19 +199,6 @@ def apply(
     if owner is not None and not is_ours:
         tell.info("RayCluster %s was there before this task and stays after it", cluster)
     return cluster
-
-
-def _check_owner(known: Mapping[str, Any] | None, owner: str | None) -> None:
-    if known is None or known["owner"] in (None, owner):
-        return
-    if known["object"]["metadata"].get("deletionTimestamp"):
-        # Its successor is made when it is gone.
-        return
-    raise ConflictError(
-        f"RayCluster {known['namespace']}/{known['name']} belongs to another task, which will delete it",
-        "with metadata.generateName in place of name, every task has a cluster of its own; if that task has died for "
-        "good, `kubectl delete raycluster` removes what it has left",
-    )
 
 
 def wait(
