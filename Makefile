@@ -13,6 +13,10 @@ CARGO_FUZZ_VERSION    := 0.13.1
 
 FUZZ_SECONDS ?= 60
 
+# As the Rust tests build them, so that nothing is built twice.
+FAULT_SERVERS := cargo test --workspace --locked --no-run
+AT_THEM       := AIRFREIGHT_FAULT_SERVER=$(CURDIR)/target/debug/dashboard AIRFREIGHT_KUBE_SERVER=$(CURDIR)/target/debug/kubernetes
+
 SHELL       := bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS   += --no-print-directory
@@ -28,9 +32,9 @@ ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
 
-SHIPPED        := agent airflow apolo bucket cli client core http py ray remote store
-RUST_SOURCES   := $(shell find $(SHIPPED:%=crates/airfreight-%/src) -name '*.rs' -o -name '*.css') \
-                  $(SHIPPED:%=crates/airfreight-%/Cargo.toml) Cargo.toml Cargo.lock
+SHIPPED        := $(filter-out crates/airfreight-testkit,$(wildcard crates/*))
+RUST_SOURCES   := $(shell find $(SHIPPED:%=%/src) -name '*.rs' -o -name '*.css') \
+                  $(SHIPPED:%=%/Cargo.toml) Cargo.toml Cargo.lock
 COMPAT_SOURCES := $(shell find compat -type f -not -path '*/__pycache__/*')
 PYTHON_SOURCES := $(shell find python -type f -not -path '*/__pycache__/*' -not -name '*.so') pyproject.toml tools/wheel_backend.py
 
@@ -93,8 +97,8 @@ test-rust: ## the Rust tests
 	fi
 
 test-python: $(STAMPS)/installed .venvs/ray/.installed .venvs/s3/.installed .venvs/apolo/.installed ## the Python tests; PYTEST="-k name" passes options on
-	@$(STEP) "fault server" cargo build --locked --package airfreight-testkit --bin dashboard --bin kubernetes
-	@$(BIN)/pytest $(PYTEST)
+	@$(STEP) "fault servers" $(FAULT_SERVERS)
+	@$(AT_THEM) $(BIN)/pytest $(if $(PYTEST),$(PYTEST),--numprocesses 2 --dist loadgroup --no-loadscope-reorder)
 
 layers: ## what each crate may depend on
 	@$(STEP) "layers" tools/layers
@@ -130,8 +134,8 @@ lock: $(STAMPS)/venv ## resolve requirements/*.txt anew from pyproject.toml; UPG
 ## Slow
 
 test-slow: build ray api s3 .venvs/modin/.installed ## values and warm functions on a real cluster, agents on three hosts: kills, cuts, takeovers
-	@$(STEP) "fault server" cargo build --locked --package airfreight-testkit --bin dashboard --bin kubernetes
-	@$(BIN)/pytest -m slow $(PYTEST)
+	@$(STEP) "fault servers" $(FAULT_SERVERS)
+	@$(AT_THEM) $(BIN)/pytest -m slow $(PYTEST)
 
 test-crash: ## SIGKILL at every passage of the store's named points, and a minute of pressure
 	@$(STEP) "crash points and pressure" cargo test --package airfreight-testkit --locked -- --include-ignored

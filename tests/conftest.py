@@ -1,4 +1,4 @@
-"""What all Python tests share: one real Airflow with Airfreight as its XCom backend."""
+"""What all Python tests share: one real Airflow with Airfreight as its XCom backend, and the processes they run in."""
 
 from __future__ import annotations
 
@@ -17,6 +17,37 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED_MEMORY = Path("/dev/shm")
+#: Fixtures of the whole session that are slow to come up, and what the tests that have one are called. The groups of
+#: tests that take longest are first.
+SLOW_FIXTURES = {"examples_airflow": "examples", "ray_home": "ray", "airflow": "airflow", "runner": "runner"}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """
+    Decide which tests run in one process when there are several (``--dist loadgroup``).
+
+    Tests of one file stay together, and those that share what is slow to come up. The longest groups begin first, as
+    otherwise one process would work alone at the end.
+    """
+    if config.getoption("dist", "no") != "loadgroup":
+        return
+    groups: dict[Path, str] = {}
+    ranks = {name: rank for rank, name in enumerate(SLOW_FIXTURES.values())}
+    for item in items:
+        found = [group for name, group in SLOW_FIXTURES.items() if _is_shared(item, name)]
+        group = min([*found, groups.get(item.path, "")], key=lambda name: ranks.get(name, len(ranks)))
+        groups[item.path] = group
+    for item in items:
+        name = groups[item.path] or str(item.path.relative_to(REPOSITORY))
+        item.add_marker(pytest.mark.xdist_group(name))
+    items.sort(key=lambda item: ranks.get(groups[item.path], len(ranks)))
+
+
+def _is_shared(item: pytest.Item, name: str) -> bool:
+    """Whether a test has a fixture of this name that lives as long as the session; modules have some of their own."""
+    found = getattr(item, "_fixtureinfo", None)
+    definitions = found.name2fixturedefs.get(name) if found is not None else None
+    return bool(definitions) and definitions[-1].scope == "session"
 
 
 @pytest.fixture(scope="session")

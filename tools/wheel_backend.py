@@ -39,7 +39,12 @@ TARGET = ROOT / "target"
 DATA = TARGET / "wheel-data"
 MODULE = Path("airfreight", "_remote.abi3.so")
 
-_BUILD = ("cargo", "build", "--release", "--locked", "--package", "airfreight-cli", "--package", "airfreight-remote")
+#: A profile of Cargo's for the whole wheel in place of those for release; `dev` is unoptimised and checks itself.
+PROFILE = os.environ.get("AIRFREIGHT_BUILD_PROFILE")
+_BUILD = ("cargo", "build", "--profile", PROFILE or "release", "--locked")
+_PACKAGES = ("--package", "airfreight-cli", "--package", "airfreight-remote")
+if PROFILE:
+    os.environ["MATURIN_PEP517_ARGS"] = f"--profile {PROFILE}"
 
 
 def build_wheel(
@@ -74,15 +79,16 @@ prepare_metadata_for_build_editable = prepare_metadata_for_build_wheel
 def _build(module: Path) -> None:
     shutil.rmtree(DATA, ignore_errors=True)
     subprocess.run(
-        [*_BUILD, "--target-dir", TARGET],
+        [*_BUILD, *_PACKAGES, "--target-dir", TARGET],
         cwd=ROOT,
         # As maturin builds the other one: for any Python, so without libpython.
         env={**os.environ, "PYO3_BUILD_EXTENSION_MODULE": "1", "PYO3_PYTHON": sys.executable},
         check=True,
     )
-    _place(TARGET / "release" / "airfreight", DATA / "scripts" / "airfreight")
+    built = TARGET / {None: "release", "dev": "debug"}.get(PROFILE, str(PROFILE))
+    _place(built / "airfreight", DATA / "scripts" / "airfreight")
     library = "lib_remote.dylib" if sys.platform == "darwin" else "lib_remote.so"
-    _place(TARGET / "release" / library, module)
+    _place(built / library, module)
 
 
 def _place(built: Path, target: Path) -> None:

@@ -19,6 +19,7 @@ from airflow_home import database, settings
 from airflow_home.components import Component, Components
 from airflow_home.errors import AirflowHomeError, ApiError, DagBrokenError, RunFailedError, WaitTimeoutError
 from airflow_home.rest import RestClient, quote
+from airflow_home.turn import turn
 
 COMMANDS = {
     "api-server": ["api-server"],
@@ -30,7 +31,7 @@ COMMANDS = {
 #: What the health endpoint calls the components that have no port.
 HEALTH = {"scheduler": "scheduler", "dag-processor": "dag_processor", "triggerer": "triggerer"}
 START_SECONDS = 300.0
-RUN_SECONDS = 300.0
+RUN_SECONDS = 600.0
 DONE_STATES = frozenset({"success", "failed"})
 DONE_TASK_STATES = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 
@@ -98,7 +99,8 @@ class AirflowHome:
 
     def __enter__(self) -> Self:
         try:
-            self._start()
+            with turn():
+                self._start()
         except BaseException as error:
             self.keep = self._note(error)
             self.stop()

@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sysconfig
+import tomllib
 from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
 
+REPOSITORY = Path(__file__).parents[2]
 BINARY = Path(sysconfig.get_path("scripts")) / "airfreight"
 
 
@@ -33,6 +35,17 @@ def test_an_extension_module_is_for_any_python(name: str) -> None:
     assert f"PyInit_{name}".encode() in code
     # The interpreter that loads it has Python's functions; many have no shared library of them.
     assert b"libpython" not in code
+
+
+def test_the_source_distribution_holds_every_crate() -> None:
+    crates = {path.parent.name: tomllib.loads(path.read_text()) for path in REPOSITORY.glob("crates/*/Cargo.toml")}
+    included = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["maturin"]["include"]
+    named = {each["path"].split("/")[1] for each in included if each["path"].startswith("crates/")}
+    # Maturin packs the crate that it builds, and what that depends on.
+    brought = {"airfreight-py"}
+    while more := {name for each in brought for name in crates[each]["dependencies"] if name in crates} - brought:
+        brought |= more
+    assert named | brought == set(crates)
 
 
 def test_airflow_finds_the_provider_and_the_plugin() -> None:

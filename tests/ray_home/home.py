@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from airflow_home.errors import tail
 from airflow_home.settings import free_port
+from airflow_home.turn import turn
 from ray_home import guardian
 
 if TYPE_CHECKING:
@@ -230,9 +231,10 @@ class RayHome:
         for attempt in range(1, ATTEMPTS + 1):
             names = [name for name in (*PORTS, *METRIC_PORTS) if not (keep_address and name == "dashboard")]
             self.ports |= dict(zip(names, _free_ports(len(names)), strict=True))
-            self._launch()
             try:
-                self._wait_until_ready()
+                with turn():
+                    self._launch()
+                    self._wait_until_ready()
             except BaseException as error:
                 self._kill()
                 if not isinstance(error, _EndedError) or attempt == ATTEMPTS:

@@ -320,8 +320,13 @@ async fn who_has_made_a_cluster_stands_on_it_and_stays() {
     assert_eq!(known.object["metadata"]["labels"]["airfreight/run"], "manual__2026-11-21T03_41_27_00_00");
     let (known, same) = clusters.apply(&manifest(5).made_by(attempt(2)), true, Some("o"), PATIENCE).await.unwrap();
     assert_eq!((same, known.attempt()), (Outcome::Unchanged, Some(attempt(1))));
-    let (known, updated) = clusters.apply(&manifest(8), true, None, PATIENCE).await.unwrap();
+    let (known, updated) = clusters.apply(&manifest(8), true, Some("o"), PATIENCE).await.unwrap();
     assert_eq!((updated, known.attempt(), known.owner.as_deref()), (Outcome::Updated, Some(attempt(1)), Some("o")));
+    for other in [None, Some("other")] {
+        let refused = clusters.apply(&manifest(8), true, other, PATIENCE).await.unwrap_err();
+        assert!(matches!(refused, ClusterError::Owned { .. }), "{refused}");
+        assert_eq!(refused.kind(), ErrorKind::Conflict);
+    }
     let ready = clusters.wait_ready("demo", "demo", PATIENCE, |_| {}).await.unwrap();
     assert!(ready.is_ready() && !ready.standing().is_problem);
     let pods = clusters.pods("demo", "demo").await.unwrap();
