@@ -602,6 +602,9 @@ class Bucket:
     @property
     def url(self) -> str:
         """What every key continues."""
+    @property
+    def way(self) -> dict[str, bool | str | None]:
+        """``verify`` and ``proxy``, for a reader of its signed URLs; the proxy may hold a password."""
     def put_object(
         self,
         store: Mapping[str, Any],

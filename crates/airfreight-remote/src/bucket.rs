@@ -90,6 +90,17 @@ impl Bucket {
         &self.url
     }
 
+    #[getter]
+    fn way<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let dict = PyDict::new(py);
+        match &self.settings.authorities {
+            Some(authorities) if self.settings.verify => dict.set_item("verify", authorities.to_string_lossy())?,
+            _ => dict.set_item("verify", self.settings.verify)?,
+        }
+        dict.set_item("proxy", &self.settings.proxy)?;
+        Ok(dict)
+    }
+
     #[pyo3(signature = (store, name, key, progress=None))]
     fn put_object<'py>(
         &self,

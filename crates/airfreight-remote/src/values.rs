@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use airfreight_core::{ObjectId, ObjectName, chain};
-use airfreight_ray::{BucketUrls, Freight, Landing, Progress, RayError, Route, TransferError, ValueKey};
+use airfreight_ray::{BucketUrls, Freight, Landing, Progress, RayError, Route, TransferError, Trust, ValueKey};
 use airfreight_store::{ObjectFile, Payload, Receiver, StoreError};
 use pyo3::prelude::*;
 use serde::Deserialize;
@@ -57,6 +57,15 @@ struct GivenUrls {
     get: String,
     #[serde(default)]
     headers: Map<String, Value>,
+    #[serde(default)]
+    way: GivenWay,
+}
+
+/// How this host reaches them: `verify` is a flag, or the path of authorities.
+#[derive(Default, Deserialize)]
+struct GivenWay {
+    verify: Option<Value>,
+    proxy: Option<String>,
 }
 
 /// Brings a value into the store; answers its name there.
@@ -152,10 +161,15 @@ fn route_of(py: Python<'_>, route: &str) -> PyResult<Route> {
 
 fn urls_of(url: Option<&Bound<'_, PyAny>>) -> PyResult<Option<BucketUrls>> {
     let Some(url) = url else { return Ok(None) };
-    let GivenUrls { put, get, headers } = from_python(url, "the bucket's URLs")?;
+    let GivenUrls { put, get, headers, way } = from_python(url, "the bucket's URLs")?;
+    let verify = match way.verify {
+        Some(Value::Bool(false)) => Trust::Anyone,
+        Some(Value::String(path)) => Trust::SystemAnd(path.into()),
+        _ => Trust::System,
+    };
     let text = |value: Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let headers = headers.into_iter().map(|(name, value)| (name, text(value))).collect();
-    Ok(Some(BucketUrls { put, headers, get }))
+    Ok(Some(BucketUrls { put, headers, get, verify, proxy: way.proxy }))
 }
 
 fn from_transfer(py: Python<'_>, error: &TransferError<StoreError>) -> PyErr {

@@ -45,6 +45,7 @@ def fetch(process: Process, runner: RayRunner, value: dict[str, Any], row: Row, 
             "put": place.bucket.sign("PUT", key, _URL_SECONDS),
             "get": place.bucket.sign("GET", key, _URL_SECONDS),
             "headers": _HEADERS if url.startswith(_AZURE) else {},
+            "way": place.bucket.way,
         }
         runner.fetch(
             value, process.store_options, route="bucket", url=urls, progress=journal.progress("fetched", f"from {url}")

@@ -57,10 +57,10 @@ impl Runner {
         let mut exports = 1;
         let mut line_bytes = None;
         while arrival.chunks.missing().is_some() {
-            let read = match route {
-                Route::Dashboard => self.read_log(&made, &mut line_bytes, &mut arrival).await,
-                Route::Bucket => self.read_url(urls, &mut arrival).await,
-                Route::Auto | Route::Port => self.read_chunks(&made, &mut arrival).await,
+            let read = match (route, urls) {
+                (Route::Dashboard, _) => self.read_log(&made, &mut line_bytes, &mut arrival).await,
+                (Route::Bucket, Some(urls)) => self.read_url(urls, &mut arrival).await,
+                _ => self.read_chunks(&made, &mut arrival).await,
             };
             let settled = arrival.settle().await;
             if arrival.has_advanced() {
@@ -122,13 +122,8 @@ impl Runner {
     }
 
     /// Reads the first run of missing chunks from a URL. What comes damaged stays missing.
-    async fn read_url<L: Landing>(
-        &self,
-        urls: Option<&BucketUrls>,
-        arrival: &mut Arrival<L>,
-    ) -> Result<(), Stop<L::Error>> {
-        let url = urls.map(|urls| urls.get.as_str()).unwrap_or_default();
-        let place = Place::url(url, self).map_err(Trouble::Lasting)?;
+    async fn read_url<L: Landing>(&self, urls: &BucketUrls, arrival: &mut Arrival<L>) -> Result<(), Stop<L::Error>> {
+        let place = Place::url(urls, self).map_err(Trouble::Lasting)?;
         let Some(run) = arrival.chunks.missing() else { return Ok(()) };
         let (start, end) = (arrival.chunks.offset(run.start), arrival.chunks.end(run.end - 1));
         let (mut body, _) = place.open(start, end).await?;

@@ -25,6 +25,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use airfreight_http::Trust;
 use sha2::{Digest, Sha256};
 
 pub use self::error::TransferError;
@@ -77,7 +78,7 @@ pub enum Route {
 }
 
 /// Presigned URLs of one place in a bucket.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct BucketUrls {
     /// Where the cluster writes, and with which headers.
     pub put: Option<String>,
@@ -85,6 +86,10 @@ pub struct BucketUrls {
     pub headers: Vec<(String, String)>,
     /// Where it is read.
     pub get: String,
+    /// Whose certificates are trusted when it is read from here.
+    pub verify: Trust,
+    /// The proxy on the way there from here, instead of what the environment says.
+    pub proxy: Option<String>,
 }
 
 impl fmt::Debug for BucketUrls {

@@ -15,6 +15,7 @@ use crate::error::Source;
 use crate::pool::{Lane, Lease};
 use crate::runner::{Port, Runner};
 use crate::transport::{Body, exchange, host};
+use crate::values::BucketUrls;
 use crate::{Client, RayError, Result, Settings};
 
 /// The checksum of a chunk, as eight hexadecimal digits.
@@ -50,13 +51,15 @@ pub(crate) enum Place {
 
 impl Place {
     /// Prepares to read from a presigned URL.
-    pub(crate) fn url(url: &str, runner: &Runner) -> Result<Self> {
-        let parsed = url::Url::parse(url)
+    pub(crate) fn url(urls: &BucketUrls, runner: &Runner) -> Result<Self> {
+        let parsed = url::Url::parse(&urls.get)
             .map_err(|source| RayError::Setting { setting: "presigned URL", reason: source.to_string() })?;
         let target = parsed[url::Position::BeforePath..url::Position::AfterQuery].to_owned();
         let origin = parsed[..url::Position::BeforePath].to_owned();
         let mut settings = Settings::new(origin);
         settings.timeout = runner.client().transport.settings.timeout;
+        settings.verify = urls.verify.clone();
+        settings.proxy.clone_from(&urls.proxy);
         Ok(Self::Url { bucket: Client::new(settings)?, target })
     }
 
