@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     Tests of one file stay together, and those that share what is slow to come up. The longest groups begin first, as
     otherwise one process would work alone at the end.
     """
-    if config.getoption("dist", "no") != "loadgroup":
+    if not config.getoption("loadgroup", default=False):
         return
     groups: dict[Path, str] = {}
     ranks = {name: rank for rank, name in enumerate(SLOW_FIXTURES.values())}

@@ -40,7 +40,7 @@ DATA = TARGET / "wheel-data"
 MODULE = Path("airfreight", "_remote.abi3.so")
 
 #: A profile of Cargo's for the whole wheel in place of those for release; `dev` is unoptimised and checks itself.
-PROFILE = os.environ.get("AIRFREIGHT_BUILD_PROFILE")
+PROFILE = os.environ.get("WHEEL_PROFILE")
 _BUILD = ("cargo", "build", "--profile", PROFILE or "release", "--locked")
 _PACKAGES = ("--package", "airfreight-cli", "--package", "airfreight-remote")
 if PROFILE:

@@ -449,6 +449,7 @@ class KubeClusters:
         self,
         description: Mapping[str, Any],
         *,
+        kind: str = "RayCluster",
         update: bool = False,
         owner: str | None = None,
         attempt: Mapping[str, Any] | None = None,
@@ -458,6 +459,7 @@ class KubeClusters:
         Creates a cluster unless there is one of its name.
 
         :param description: the ``RayCluster``.
+        :param kind: ``RayCluster``, ``RayJob`` or ``RayService``; here and below.
         :param update: whether one that was described otherwise is changed; else it is kept as it is.
         :param owner: marks a cluster that is created as one task's.
         :param attempt: what the cluster says of who has made it: ``dag_id``, ``run_id``, ``task_id``, ``map_index``,
@@ -467,25 +469,33 @@ class KubeClusters:
         :raises InvalidError: the description has no meaning, and where; or there is no KubeRay.
         :raises DeniedError: we may not, and which right is missing.
         """
-    def get(self, namespace: str, name: str) -> dict[str, Any] | None:
+    def get(self, namespace: str, name: str, *, kind: str = "RayCluster") -> dict[str, Any] | None:
         """A cluster: ``name``, ``namespace``, ``uid``, ``owner``, and the whole ``object``."""
-    def delete(self, namespace: str, name: str, *, uid: str | None = None) -> bool:
+    def list(self, namespace: str, *, owner: str | None = None, kind: str = "RayCluster") -> list[dict[str, Any]]:
+        """Those of a namespace that Airfreight has made, as :meth:`get` gives them; with ``owner`` one task's."""
+    def delete(self, namespace: str, name: str, *, uid: str | None = None, kind: str = "RayCluster") -> bool:
         """
         Deletes a cluster with its pods and services, and doesn't wait.
 
         :param uid: another cluster of this name is left alone.
         :returns: ``False``: there was none.
         """
-    def wait_gone(self, namespace: str, name: str, *, uid: str | None = None, patience: float = 600.0) -> None:
+    def suspend(self, namespace: str, name: str, suspend: bool, *, kind: str = "RayJob") -> bool:
+        """Suspends a job or a cluster, whose pods go, or lets it go on; ``False``: there is none of this name."""
+    def wait_gone(
+        self, namespace: str, name: str, *, uid: str | None = None, patience: float = 600.0, kind: str = "RayCluster"
+    ) -> None:
         """
         Returns when a cluster and its pods are gone.
 
         :raises UnavailableError: they are not, after ``patience``.
         """
-    def watch(self, namespace: str, name: str, *, patience: float = 1200.0) -> KubeWatch:
+    def watch(self, namespace: str, name: str, *, patience: float = 1200.0, kind: str = "RayCluster") -> KubeWatch:
         """
-        Follows a cluster until it serves. An event is ``line``, with a ``line`` for people whenever something has
-        changed and ``is_problem``, or the last one, ``ready``, with its ``uid``.
+        Follows a cluster or service until it serves, or a job until it is over. An event is ``line``, with a ``line``
+        for people whenever something has changed and ``is_problem``, or the last one: ``ready``, with its ``uid``, or a
+        job's ``ended``, with ``is_success``, Ray's ``status``, ``why`` it failed, its ``job_id`` in Ray and its
+        ``cluster``, as far as it got.
 
         What the watch raises says why the cluster doesn't start:
 

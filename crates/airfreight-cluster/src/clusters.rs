@@ -266,12 +266,21 @@ impl Clusters {
     /// # Errors
     /// - [`ClusterError::NoOperator`], and those of every call.
     pub async fn list(&self, namespace: &str, owner: Option<&str>) -> Result<Vec<Known>, ClusterError> {
+        self.list_of(Kind::Cluster, namespace, owner).await
+    }
+
+    /// The same for any of KubeRay's kinds.
+    ///
+    /// # Errors
+    /// - [`ClusterError::NoOperator`], and those of every call.
+    pub async fn list_of(&self, kind: Kind, namespace: &str, owner: Option<&str>) -> Result<Vec<Known>, ClusterError> {
         let mut selector = format!("{MANAGED_BY}={MANAGER}");
         if let Some(owner) = owner {
             selector = format!("{selector},{OWNER}={owner}");
         }
-        let path = format!("{}?labelSelector={}", ray_path(Kind::Cluster, namespace, None), segment(&selector));
-        let answer = self.api.ask(&Call::get("list the RayClusters", path)).await?;
+        let path = format!("{}?labelSelector={}", ray_path(kind, namespace, None), segment(&selector));
+        let action = format!("list the {}s", kind.as_str());
+        let answer = self.api.ask(&Call::get(&action, path)).await?;
         let Some(Value::Array(items)) = answer.map(|mut list| list["items"].take()) else { return Ok(Vec::new()) };
         Ok(items.into_iter().map(Known::of).collect())
     }
@@ -324,7 +333,11 @@ impl Clusters {
         watch::gone(&self.api, namespace, name, uid, patience).await
     }
 
-    async fn wait_gone_of(
+    /// The same for any of KubeRay's kinds, whose pods go after it.
+    ///
+    /// # Errors
+    /// - [`ClusterError::NotGone`] or [`ClusterError::Late`] after `patience`.
+    pub async fn wait_gone_of(
         &self,
         kind: Kind,
         namespace: &str,

@@ -207,7 +207,7 @@ impl ClusterError {
                 "set kube_config_path or kube_config in the connection's extra; in a pod, its service account is used \
                  where there is neither"
             }
-            Self::Manifest { .. } => "give the YAML of one RayCluster, as `kubectl apply` takes it",
+            Self::Manifest { .. } => "give the YAML of one object, as `kubectl apply` takes it",
             Self::NoOperator { .. } => {
                 "let the cluster's administrator install KubeRay: `helm install kuberay-operator --repo \
                  https://ray-project.github.io/kuberay-helm kuberay-operator`"

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use airfreight_cluster::{Access, ClusterError, Clusters, Known, Manifest, Place, Saying};
+use airfreight_cluster::{Access, ClusterError, Clusters, JobEnd, Kind, Known, Manifest, Place, Saying};
 use airfreight_core::{ErrorKind, chain};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -111,18 +111,21 @@ impl KubeClusters {
         )
     }
 
-    #[pyo3(signature = (description, *, update=false, owner=None, attempt=None, patience=600.0))]
+    #[pyo3(signature = (description, *, kind="RayCluster", update=false, owner=None, attempt=None, patience=600.0))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
     fn apply<'py>(
         &self,
         py: Python<'py>,
         description: &Bound<'py, PyAny>,
+        kind: &str,
         update: bool,
         owner: Option<String>,
         attempt: Option<&Bound<'py, PyAny>>,
         patience: f64,
     ) -> PyResult<Bound<'py, PyDict>> {
+        let kind = kind_of(py, kind)?;
         let description: Map<String, Value> = from_python(description, "the description of a Ray cluster")?;
-        let mut manifest = Manifest::new(Value::Object(description)).map_err(|error| from_cluster(py, &error))?;
+        let mut manifest = Manifest::of(kind, Value::Object(description)).map_err(|error| from_cluster(py, &error))?;
         if let Some(attempt) = attempt {
             manifest = manifest.made_by(from_python(attempt, "the attempt that makes a cluster")?);
         }
@@ -135,17 +138,47 @@ impl KubeClusters {
         Ok(dict)
     }
 
-    fn get<'py>(&self, py: Python<'py>, namespace: String, name: String) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let known = self.call(py, |clusters| async move { clusters.get(&namespace, &name).await })?;
+    #[pyo3(signature = (namespace, name, *, kind="RayCluster"))]
+    fn get<'py>(
+        &self,
+        py: Python<'py>,
+        namespace: String,
+        name: String,
+        kind: &str,
+    ) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let kind = kind_of(py, kind)?;
+        let known = self.call(py, move |clusters| async move { clusters.get_of(kind, &namespace, &name).await })?;
         known.map(|known| to_dict(py, &known)).transpose()
     }
 
-    #[pyo3(signature = (namespace, name, *, uid=None))]
-    fn delete(&self, py: Python<'_>, namespace: String, name: String, uid: Option<String>) -> PyResult<bool> {
-        self.call(py, |clusters| async move { clusters.delete(&namespace, &name, uid.as_deref()).await })
+    #[pyo3(signature = (namespace, *, owner=None, kind="RayCluster"))]
+    fn list<'py>(
+        &self,
+        py: Python<'py>,
+        namespace: String,
+        owner: Option<String>,
+        kind: &str,
+    ) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        let kind = kind_of(py, kind)?;
+        let found =
+            self.call(py, move |clusters| async move { clusters.list_of(kind, &namespace, owner.as_deref()).await })?;
+        found.iter().map(|known| to_dict(py, known)).collect()
     }
 
-    #[pyo3(signature = (namespace, name, *, uid=None, patience=600.0))]
+    #[pyo3(signature = (namespace, name, *, uid=None, kind="RayCluster"))]
+    fn delete(
+        &self,
+        py: Python<'_>,
+        namespace: String,
+        name: String,
+        uid: Option<String>,
+        kind: &str,
+    ) -> PyResult<bool> {
+        let kind = kind_of(py, kind)?;
+        self.call(py, move |clusters| async move { clusters.delete_of(kind, &namespace, &name, uid.as_deref()).await })
+    }
+
+    #[pyo3(signature = (namespace, name, *, uid=None, patience=600.0, kind="RayCluster"))]
     fn wait_gone(
         &self,
         py: Python<'_>,
@@ -153,12 +186,18 @@ impl KubeClusters {
         name: String,
         uid: Option<String>,
         patience: f64,
+        kind: &str,
     ) -> PyResult<()> {
-        let patience = seconds(py, "patience", patience)?;
-        self.call(
-            py,
-            move |clusters| async move { clusters.wait_gone(&namespace, &name, uid.as_deref(), patience).await },
-        )
+        let (patience, kind) = (seconds(py, "patience", patience)?, kind_of(py, kind)?);
+        self.call(py, move |clusters| async move {
+            clusters.wait_gone_of(kind, &namespace, &name, uid.as_deref(), patience).await
+        })
+    }
+
+    #[pyo3(signature = (namespace, name, suspend, *, kind="RayJob"))]
+    fn suspend(&self, py: Python<'_>, namespace: String, name: String, suspend: bool, kind: &str) -> PyResult<bool> {
+        let kind = kind_of(py, kind)?;
+        self.call(py, move |clusters| async move { clusters.suspend(kind, &namespace, &name, suspend).await })
     }
 
     #[pyo3(signature = (namespace, name, *, patience=2.0))]
@@ -203,17 +242,24 @@ impl KubeClusters {
         Ok(token.map(|token| token.expose_secret().to_owned()))
     }
 
-    #[pyo3(signature = (namespace, name, *, patience=1200.0))]
-    fn watch(&self, py: Python<'_>, namespace: String, name: String, patience: f64) -> PyResult<Watch> {
-        let patience = seconds(py, "patience", patience)?;
+    #[pyo3(signature = (namespace, name, *, patience=1200.0, kind="RayCluster"))]
+    fn watch(&self, py: Python<'_>, namespace: String, name: String, patience: f64, kind: &str) -> PyResult<Watch> {
+        let (patience, kind) = (seconds(py, "patience", patience)?, kind_of(py, kind)?);
         let (process, way) = (process(py)?, self.way.clone());
         let id = format!("{namespace}/{name}");
         // A line for each change of one cluster: few enough not to be counted.
         let (sender, events) = unbounded_channel();
         let task = process.runtime.spawn(async move {
             let tell = |saying| drop(sender.send(Said::Line(saying)));
-            let waited = async { process.kube(way).await?.wait_ready(&namespace, &name, patience, tell).await };
-            drop(sender.send(Said::End(waited.await.map(|known| known.uid).map_err(|error| Refusal::of(&error)))));
+            let waited = async {
+                let clusters = process.kube(way).await?;
+                Ok(match kind {
+                    Kind::Cluster => Over::Ready(clusters.wait_ready(&namespace, &name, patience, tell).await?.uid),
+                    Kind::Service => Over::Ready(clusters.wait_service(&namespace, &name, patience, tell).await?.uid),
+                    Kind::Job => Over::Job(Box::new(clusters.wait_job(&namespace, &name, patience, tell).await?)),
+                })
+            };
+            drop(sender.send(Said::End(waited.await.map_err(|error| Refusal::of(&error)))));
         });
         Ok(Watch::new(id, Start { events: Mutex::new((events, None)), task }))
     }
@@ -221,6 +267,13 @@ impl KubeClusters {
     fn __repr__(&self) -> String {
         format!("<KubeClusters {:?}>", self.way.0)
     }
+}
+
+fn kind_of(py: Python<'_>, kind: &str) -> PyResult<Kind> {
+    let kinds = [Kind::Cluster, Kind::Job, Kind::Service];
+    kinds.into_iter().find(|each| each.as_str() == kind).ok_or_else(|| {
+        invalid(py, &format!("`{kind}` is none of KubeRay's kinds"), Some("RayCluster, RayJob or RayService"))
+    })
 }
 
 fn to_dict<'py>(py: Python<'py>, known: &Known) -> PyResult<Bound<'py, PyDict>> {
@@ -256,8 +309,16 @@ impl Refusal {
     }
 }
 
-/// How the start of a cluster ended: its uid, or why there is none.
-type End = Result<String, Refusal>;
+/// How what was waited for ended, or why nobody waits any more.
+type End = Result<Over, Refusal>;
+
+#[derive(Clone)]
+enum Over {
+    /// It serves; its uid.
+    Ready(String),
+    /// A job is over.
+    Job(Box<JobEnd>),
+}
 
 /// The start of a cluster, being followed.
 struct Start {
@@ -280,10 +341,21 @@ impl Following for Start {
         };
         Poll::Ready(Box::new(move |py| match end {
             Err(refusal) => Err(new(py, refusal.kind, &refusal.message, refusal.hint)),
-            Ok(uid) => {
+            Ok(Over::Ready(uid)) => {
                 let dict = PyDict::new(py);
                 dict.set_item("event", "ready")?;
                 dict.set_item("uid", uid)?;
+                Ok(dict)
+            }
+            Ok(Over::Job(end)) => {
+                let dict = PyDict::new(py);
+                dict.set_item("event", "ended")?;
+                dict.set_item("is_success", end.is_success)?;
+                dict.set_item("status", &end.status)?;
+                dict.set_item("why", &end.why)?;
+                for (name, field) in [("job_id", "jobId"), ("cluster", "rayClusterName")] {
+                    dict.set_item(name, end.object["status"][field].as_str().filter(|text| !text.is_empty()))?;
+                }
                 Ok(dict)
             }
         }))

@@ -96,7 +96,7 @@ class SetupRayCluster(BaseOperator):
         with versions.no_retry_in_vain(), guard(self):
             description = kubernetes.describe(self.ray_cluster_yaml, folder(context), of_run(context))
             self.cluster = kubernetes.apply(
-                self.hook.connection, description, update=_flag(self.update_if_exists), tell=self.log
+                self.hook.connection, description, update=flag(self.update_if_exists), tell=self.log
             )
             await_cluster(self, context, self.cluster, lambda: self._killed)
             self._publish(context)
@@ -246,6 +246,6 @@ def of_run(context: Context) -> str:
     return digest(attempt.deployment, attempt.dag_id, attempt.run_id, str(attempt.map_index))
 
 
-def _flag(value: Any) -> bool:
+def flag(value: Any) -> bool:
     """A truth value, or the text that a template has made of it."""
     return value.strip().lower() in ("true", "1", "yes") if isinstance(value, str) else bool(value)

@@ -96,20 +96,27 @@ def api(connection: RayConnection, patience: float | None = None) -> KubeCluster
 # What describes a cluster
 
 
-def describe(given: str | Mapping[str, Any], folder: str | None = None, instance: str = "") -> dict[str, Any]:
+def describe(
+    given: str | Mapping[str, Any],
+    folder: str | None = None,
+    instance: str = "",
+    *,
+    what: str = "ray_cluster_yaml",
+) -> dict[str, Any]:
     """
-    The ``RayCluster`` that a task names.
+    The ``RayCluster`` that a task names, or another object.
 
     :param given: a dict, YAML, or a file or URL that holds YAML.
     :param folder: where relative paths start.
     :param instance: makes a name of ``metadata.generateName``: the same for all attempts of what the cluster is for.
+    :param what: the parameter that is given, for errors.
     :raises InvalidError: it is no YAML of one mapping.
     """
-    description = given if not isinstance(given, str) else _parse(*_text(given, folder))
+    description = given if not isinstance(given, str) else _parse(*_text(given, folder, what))
     if not isinstance(description, dict):
         raise InvalidError(
-            f"ray_cluster_yaml describes no cluster: it holds {type(description).__name__}, not a mapping",
-            "give the YAML of one RayCluster: a path, a URL, the text itself or a dict",
+            f"{what} describes nothing: it holds {type(description).__name__}, not a mapping",
+            "give the YAML of one object: a path, a URL, the text itself or a dict",
         )
     metadata = description.get("metadata")
     if isinstance(metadata, dict) and metadata.get("generateName") and not metadata.get("name"):
@@ -118,24 +125,24 @@ def describe(given: str | Mapping[str, Any], folder: str | None = None, instance
     return description
 
 
-def _text(given: str, folder: str | None) -> tuple[str, str]:
+def _text(given: str, folder: str | None, what: str) -> tuple[str, str]:
     """YAML, and where it stands."""
     stripped = given.strip()
     if stripped.startswith(("http://", "https://")):
-        return _fetch(stripped), f"`{stripped}`"
+        return _fetch(stripped, what), f"`{stripped}`"
     if "\n" in stripped or stripped.startswith("{"):
-        return given, "ray_cluster_yaml"
+        return given, what
     path = Path(folder or ".", Path(stripped).expanduser())
     try:
         return path.read_text(encoding="utf-8"), f"`{path}`"
     except OSError as error:
         raise InvalidError(
-            f"cannot read ray_cluster_yaml `{path}`: {error.strerror or error}",
+            f"cannot read {what} `{path}`: {error.strerror or error}",
             "relative paths start from the DAG file's folder",
         ) from error
 
 
-def _fetch(url: str) -> str:
+def _fetch(url: str, what: str) -> str:
     from urllib.request import urlopen
 
     from airfreight.ray.connection import TIMEOUT
@@ -144,7 +151,7 @@ def _fetch(url: str) -> str:
         with urlopen(url, timeout=TIMEOUT) as response:  # noqa: S310 - the scheme was checked
             return str(response.read().decode())
     except OSError as error:
-        raise UnavailableError(f"cannot fetch ray_cluster_yaml from {url}: {error}") from error
+        raise UnavailableError(f"cannot fetch {what} from {url}: {error}") from error
 
 
 def _parse(text: str, where: str) -> Any:

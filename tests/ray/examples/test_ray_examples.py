@@ -28,7 +28,7 @@ EXAMPLES = Path(__file__).parents[3] / "examples"
 #: Where the curve of `trend` leads; the cluster computes it with the NumPy that the tests have.
 TREND = -363.215737
 #: Those that make clusters on Kubernetes.
-WITH_CLUSTERS = {"own_cluster", "job_with_own_cluster", "setup_teardown"}
+WITH_CLUSTERS = {"own_cluster", "job_with_own_cluster", "setup_teardown", "kuberay_job"}
 
 
 def log(airflow: AirflowHome, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> list[str]:

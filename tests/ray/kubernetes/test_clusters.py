@@ -181,7 +181,7 @@ def test_a_connection_without_kubernetes_is_not_retried(
         ("no-such.yaml", "cannot read ray_cluster_yaml"),
         ("a: [\nb", "ray_cluster_yaml is not YAML"),
         ("a: 1\n---\nb: 2\n", "ray_cluster_yaml has 2 documents"),
-        ("- a\n- b\n", "ray_cluster_yaml describes no cluster: it holds list, not a mapping"),
+        ("- a\n- b\n", "ray_cluster_yaml describes nothing: it holds list, not a mapping"),
         ({"kind": "Pod", "apiVersion": "ray.io/v1"}, 'kind is "Pod", not RayCluster'),
     ],
 )

@@ -1,9 +1,9 @@
-//! `airfreight cluster gc`: clusters that were made for one task go when Airflow says that the task is over.
+//! `airfreight cluster gc`: clusters and jobs that were made for one task go when Airflow says that the task is over.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use airfreight_airflow::{Airflow, AirflowError, Fate, Options, Owner};
-use airfreight_cluster::{Attempt, Clusters, Known};
+use airfreight_cluster::{Attempt, Clusters, Kind, Known};
 use airfreight_core::ErrorKind;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -15,9 +15,10 @@ use crate::error::CliError;
 use crate::output::Output;
 use crate::settings::Settings;
 
-/// A cluster that goes, and why.
+/// A cluster or job that goes, and why.
 #[derive(Serialize)]
 struct Deleted {
+    kind: &'static str,
     name: String,
     namespace: String,
     task: String,
@@ -80,7 +81,12 @@ pub(super) fn run(
 ) -> Result<(), CliError> {
     // A wrong setting or an unreadable token file is told before anything is deleted.
     let airflow = if options.older_than.is_some() { None } else { airflow(options, settings)? };
-    let found = runtime.block_on(clusters.list(clusters.default_namespace(), None))?;
+    let namespace = clusters.default_namespace();
+    let mut found = runtime.block_on(clusters.list(namespace, None))?;
+    let first_job = found.len();
+    // Those whose operators may leave them name no attempt, and stay.
+    let jobs = runtime.block_on(clusters.list_of(Kind::Job, namespace, None))?;
+    found.extend(jobs.into_iter().filter(|job| job.attempt().is_some()));
     let mut report = Report { dry_run: options.dry_run, ..Report::default() };
     let (rule, failure) = match (options.older_than, airflow) {
         (Some(hours), _) => {
@@ -96,15 +102,16 @@ pub(super) fn run(
         (None, None) => (Rule::Nothing, None),
     };
     let now = Timestamp::now();
-    for known in &found {
+    for (number, known) in found.iter().enumerate() {
+        let kind = if number < first_job { Kind::Cluster } else { Kind::Job };
         match rule.verdict(known, now) {
             Verdict::Keep(reason) => *reason(&mut report.kept) += 1,
             Verdict::Delete(why) => {
                 let gone = options.dry_run
-                    || runtime.block_on(clusters.delete(&known.namespace, &known.name, Some(&known.uid)))?;
+                    || runtime.block_on(clusters.delete_of(kind, &known.namespace, &known.name, Some(&known.uid)))?;
                 if gone {
                     let (name, namespace) = (known.name.clone(), known.namespace.clone());
-                    report.deleted.push(Deleted { name, namespace, task: task(known), why });
+                    report.deleted.push(Deleted { kind: kind.as_str(), name, namespace, task: task(known), why });
                 }
             }
         }
@@ -190,14 +197,14 @@ fn tell(report: &Report, output: &mut Output<'_>) -> Result<(), CliError> {
         return Ok(output.json(report)?);
     }
     output.line(format_args!(
-        "{} {} clusters",
+        "{} {} clusters and jobs",
         if report.dry_run { "would delete" } else { "deleted" },
         report.deleted.len()
     ))?;
     let rows: Vec<_> = report
         .deleted
         .iter()
-        .map(|one| vec![format!("  {}", one.name), one.why.to_owned(), one.task.clone()])
+        .map(|one| vec![format!("  {} {}", one.kind, one.name), one.why.to_owned(), one.task.clone()])
         .collect();
     if !rows.is_empty() {
         output.table(&[], &[], &rows)?;

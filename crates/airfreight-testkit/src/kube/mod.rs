@@ -11,6 +11,7 @@ mod forward;
 mod operator;
 mod serve;
 mod store;
+mod workloads;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

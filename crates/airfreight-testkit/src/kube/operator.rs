@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::serve::Shared;
 use super::store::Key;
+use super::workloads;
 
 /// The annotation by which a cluster asks for a script of its own.
 const SCRIPT: &str = "test/script";
@@ -131,6 +132,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 tend(&shared, &key, &uid, &object);
             }
         }
+        workloads::look(&shared, &mut known);
         shared.collect_garbage();
         if changed.changed().await.is_err() {
             return;

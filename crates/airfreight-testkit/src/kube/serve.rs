@@ -173,12 +173,17 @@ impl Shared {
     /// Removes what belongs to objects that are gone.
     pub(super) fn collect_garbage(&self) {
         let mut store = self.store();
-        let orphans: Vec<Key> = ["pods", "services"]
+        let owners: Vec<Value> = ["rayclusters", "rayjobs", "rayservices"]
+            .iter()
+            .flat_map(|plural| store.all(plural))
+            .map(|(_, mut object)| object["metadata"]["uid"].take())
+            .collect();
+        let orphans: Vec<Key> = ["rayclusters", "pods", "services"]
             .iter()
             .flat_map(|plural| store.all(plural))
             .filter(|(_, object)| {
                 let owner = &object["metadata"]["ownerReferences"][0]["uid"];
-                owner.is_string() && !store.all("rayclusters").iter().any(|(_, o)| o["metadata"]["uid"] == *owner)
+                owner.is_string() && !owners.contains(owner)
             })
             .map(|(key, _)| key)
             .collect();
