@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,37 +18,46 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED_MEMORY = Path("/dev/shm")
-#: Fixtures of the whole session that are slow to come up, and what the tests that have one are called. The groups of
-#: tests that take longest are first.
-SLOW_FIXTURES = {"examples_airflow": "examples", "ray_home": "ray", "airflow": "airflow", "runner": "runner"}
+#: Files, or folders of files, whose tests share what is slow to come up: an Airflow, a Ray, a runner. Those that take
+#: longest are first. Any other file is by itself.
+GROUPS = {
+    "tests/ray/examples/": "examples",
+    "tests/ray/cluster/": "runner",
+    **{f"tests/ray/{name}/": "" for name in ("survival", "values", "warm")},
+    "tests/ray/": "ray",
+    "tests/checkpoint/test_checkpoint_airflow.py": "airflow",
+    "tests/cli/test_collect.py": "airflow",
+    "tests/docs/test_samples.py": "airflow",
+    "tests/test_demo.py": "airflow",
+    "tests/test_examples.py": "airflow",
+    "tests/xcom/test_airflow.py": "airflow",
+}
+ORDER = ("examples", "ray", "airflow", "runner")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """
-    Decide which tests run in one process when there are several (``--dist loadgroup``).
-
-    Tests of one file stay together, and those that share what is slow to come up. The longest groups begin first, as
-    otherwise one process would work alone at the end.
-    """
-    if not config.getoption("loadgroup", default=False):
-        return
-    groups: dict[Path, str] = {}
-    ranks = {name: rank for rank, name in enumerate(SLOW_FIXTURES.values())}
-    for item in items:
-        found = [group for name, group in SLOW_FIXTURES.items() if _is_shared(item, name)]
-        group = min([*found, groups.get(item.path, "")], key=lambda name: ranks.get(name, len(ranks)))
-        groups[item.path] = group
-    for item in items:
-        name = groups[item.path] or str(item.path.relative_to(REPOSITORY))
-        item.add_marker(pytest.mark.xdist_group(name))
-    items.sort(key=lambda item: ranks.get(groups[item.path], len(ranks)))
+def group(nodeid: str) -> str:
+    """Which tests a test shares a process with when there are several."""
+    file = nodeid.partition("::")[0]
+    return next((name for start, name in GROUPS.items() if file.startswith(start)), "") or file
 
 
-def _is_shared(item: pytest.Item, name: str) -> bool:
-    """Whether a test has a fixture of this name that lives as long as the session; modules have some of their own."""
-    found = getattr(item, "_fixtureinfo", None)
-    definitions = found.name2fixturedefs.get(name) if found is not None else None
-    return bool(definitions) and definitions[-1].scope == "session"
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the longest groups begin first, as otherwise one process would work alone at the end."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        ranks = {name: rank for rank, name in enumerate(ORDER)}
+        items.sort(key=lambda item: ranks.get(group(item.nodeid), len(ranks)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each process whole groups; a mark `xdist_group` would say the same, but pytest 9.2 takes no notice."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group(nodeid)
+
+    return ByGroup(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -222,3 +222,37 @@ async fn clusters_whose_tasks_are_over_go_and_all_others_stay() {
     let error = set.run(&["gc", "--older-than", "0", "--api-url", &url]).failure(2);
     assert!(error.contains("cannot be used with"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_that_nobody_waits_for_go_too() {
+    let set = Set::start(KubeOptions::default()).await;
+    let job = |name: &str, annotations: Value| {
+        json!({
+            "metadata": {
+                "name": name, "annotations": annotations,
+                "labels": {"app.kubernetes.io/managed-by": "airfreight", "airfreight/owner": "0123456789abcdef"},
+            },
+            "spec": {"rayClusterSpec": {"headGroupSpec": {}}},
+        })
+    };
+    let attempt = json!({
+        "dag_id": "d", "run_id": "run", "task_id": "over", "map_index": -1, "try_number": 1, "deployment": DEPLOYMENT,
+    });
+    set.kube.put("rayjobs", "demo", job("left", json!({"airfreight/attempt": attempt.to_string()})));
+    // Its operator may leave it.
+    set.kube.put("rayjobs", "demo", job("wished", json!({})));
+    let server = Server::start(|request, _| airflow(request));
+    let url = server.url();
+    let gc = || {
+        let mut command = set.command(&["gc", "--json", "--grace-minutes", "0", "--api-url", &url]);
+        answer(command.env("AIRFREIGHT_API_TOKEN", "s3cret"))
+    };
+    let report = gc().json();
+    assert_eq!(report["deleted"].as_array().unwrap().len(), 1, "{report}");
+    assert_eq!((&report["deleted"][0]["kind"], &report["deleted"][0]["name"]), (&json!("RayJob"), &json!("left")));
+    assert!(set.kube.object("rayjobs", "demo", "wished").is_some());
+    // Who may see clusters alone collects those.
+    set.kube.deny("list", "rayjobs");
+    let report = gc().json();
+    assert!(report["jobs_denied"].as_str().unwrap().contains("rayjobs"), "{report}");
+}

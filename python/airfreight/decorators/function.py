@@ -10,6 +10,7 @@ from airflow.sdk.bases.decorator import DecoratedOperator, task_decorator_factor
 
 from airfreight.errors import AirfreightError, InvalidError
 from airfreight.operators.ray import SubmitRayJob
+from airfreight.operators.ray_cluster import guard
 from airfreight.process import here
 from airfreight.ray import versions, warm
 from airfreight.ray.warm import ISOLATIONS
@@ -178,7 +179,9 @@ class _RayDecoratedOperator(DecoratedOperator, SubmitRayJob):
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:
         """Return the value after the trigger has seen the end of the job."""
-        with versions.no_retry_in_vain():
+        with versions.no_retry_in_vain(), guard(self):
+            # Which goes, too, if the configuration fails now.
+            self._take_cluster(event or {})
             self._configure(context)
         return self._noted(super().execute_complete(context, event))
 

@@ -213,11 +213,16 @@ class SubmitRayJob(BaseOperator):
 
         end = dict(event or {})
         with versions.no_retry_in_vain(), guard(self):
-            if fields := end.get("cluster"):
-                self.cluster = kubernetes.KubeCluster(**fields)
+            self._take_cluster(end)
             result = self._execute(context) if end.get("status") == kubernetes.READY else self._complete(context, end)
         self._leave()
         return result
+
+    def _take_cluster(self, end: Mapping[str, Any]) -> None:
+        from airfreight.ray import kubernetes
+
+        if fields := end.get("cluster"):
+            self.cluster = kubernetes.KubeCluster(**fields)
 
     def _execute(self, context: Context) -> Any:
         self.dashboard_url = self._dashboard_url(context)

@@ -109,7 +109,7 @@ def begin(
     kube = kubernetes.api(connection)
     metadata = description.get("metadata") or {}
     namespace = str(metadata.get("namespace") or kube.place()[1])
-    found = kube.list(namespace, owner=attempt.task, kind=JOB)
+    found = [each for each in kube.list(namespace, owner=attempt.task, kind=JOB) if not _is_ending(each)]
     if resumes and (suspended := [each for each in found if each["object"]["spec"].get("suspend")]):
         known = max(suspended, key=lambda each: str(each["object"]["metadata"].get("creationTimestamp")))
         tell.info("RayJob %s/%s goes on, which was suspended", namespace, known["name"])
@@ -315,6 +315,10 @@ def endpoint(connection: RayConnection, resource: Resource) -> str:
 
 def _resource(kind: str, known: Mapping[str, Any], *, is_ours: bool = True) -> Resource:
     return Resource(kind, known["namespace"], known["name"], known["uid"], is_ours)
+
+
+def _is_ending(known: Mapping[str, Any]) -> bool:
+    return bool(known["object"]["metadata"].get("deletionTimestamp"))
 
 
 def _metadata(known: Mapping[str, Any]) -> Any:

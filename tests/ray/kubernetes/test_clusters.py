@@ -8,6 +8,7 @@ Method: a Kubernetes that needs none and a dashboard without Ray behind its forw
 from __future__ import annotations
 
 import json
+import logging
 import re
 import time
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from airfreight.errors import ConflictError, UnavailableError
 from airfreight.hooks.ray import RayHook
 from airfreight.operators.ray import DeleteRayCluster, SetupRayCluster, SubmitRayJob
+from airfreight.ray import kubernetes
 from airfreight.ray.attempt import Attempt
 from airfreight.ray.job import RayJobFailedError
 from airfreight.ray.kubernetes import KubeCluster
@@ -142,8 +144,6 @@ def test_a_cluster_that_takes_too_long_says_what_it_waits_for(kube: KubeServer, 
 
 def test_a_cluster_of_somebody_else_survives_a_failure(kube: KubeServer, task: Task) -> None:
     cluster = description(script="unschedulable")
-    from airfreight.ray import kubernetes
-
     kubernetes.apply(RayHook().connection, cluster, update=False)
     with pytest.raises(UnavailableError, match="is not ready after"):
         setup(task, cluster, cluster_timeout_seconds=1)
@@ -299,8 +299,6 @@ def test_a_cluster_that_was_there_before_stays(kube: KubeServer, task: Task, oth
 
 
 def test_two_tasks_do_not_share_what_one_of_them_deletes(kube: KubeServer, task: Task, other: Task) -> None:
-    from airfreight.ray import kubernetes
-
     kubernetes.apply(RayHook().connection, description(), update=False, attempt=Attempt.of(other.context))
     for use in (submit, setup):
         with pytest.raises(ConflictError, match="belongs to another task"):
@@ -331,6 +329,21 @@ def test_a_deferred_task_is_told_when_its_cluster_serves(
     failed = {"status": "EXCEPTION", "job_id": "", "message": "no room", "kind": "Unavailable", "cluster": cluster}
     with pytest.raises(UnavailableError, match="no room"):
         again.execute_complete(task.context, failed)
+    assert kube.names() == []
+
+
+def test_a_configuration_that_fails_late_takes_the_cluster_along(kube: KubeServer, task: Task) -> None:
+    from airfreight.decorators.function import _RayDecoratedOperator
+
+    def config() -> dict[str, Any]:
+        raise LookupError("no such region")
+
+    cluster = kubernetes.apply(
+        RayHook().connection, description(), update=False, attempt=Attempt.of(task.context), tell=logging.getLogger()
+    )
+    operator = _RayDecoratedOperator(task_id="train", python_callable=lambda: None, config=config, op_args=())
+    with pytest.raises(LookupError, match="no such region"):
+        operator.execute_complete(task.context, {"status": "READY", "cluster": cluster.plain()})
     assert kube.names() == []
 
 

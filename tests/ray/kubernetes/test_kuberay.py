@@ -185,6 +185,14 @@ def test_a_clear_deletes_what_lives_of_the_old_job(kube: KubeServer, task: Task)
     assert len(kube.names(JOBS)) == 1
 
 
+def test_a_job_that_is_being_deleted_is_not_taken_over(kube: KubeServer, task: Task) -> None:
+    left = vanish(task, kube, ray_job("runs", generateName="job-", name="job-old"))
+    left["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    kube.control("POST", f"/objects/{JOBS}/{NAMESPACE}", left)
+    task.instance.try_number += 1
+    assert run(task, ray_job("succeeds", generateName="job-")) != f"{NAMESPACE}/job-old"
+
+
 def test_a_job_of_somebody_elses_is_left_alone(kube: KubeServer, task: Task, other: Task) -> None:
     vanish(other, kube, ray_job("runs"))
     with pytest.raises(ConflictError, match="belongs to another task"):

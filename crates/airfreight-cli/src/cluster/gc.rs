@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use airfreight_airflow::{Airflow, AirflowError, Fate, Options, Owner};
-use airfreight_cluster::{Attempt, Clusters, Kind, Known};
-use airfreight_core::ErrorKind;
+use airfreight_cluster::{Attempt, ClusterError, Clusters, Kind, Known};
+use airfreight_core::{ErrorKind, chain};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use tokio::runtime::Runtime;
@@ -58,6 +58,9 @@ struct Report {
     kept: Kept,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     doubts: Vec<Doubt>,
+    /// Why no jobs were looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jobs_denied: Option<String>,
 }
 
 enum Verdict {
@@ -84,10 +87,14 @@ pub(super) fn run(
     let namespace = clusters.default_namespace();
     let mut found = runtime.block_on(clusters.list(namespace, None))?;
     let first_job = found.len();
-    // Those whose operators may leave them name no attempt, and stay.
-    let jobs = runtime.block_on(clusters.list_of(Kind::Job, namespace, None))?;
-    found.extend(jobs.into_iter().filter(|job| job.attempt().is_some()));
     let mut report = Report { dry_run: options.dry_run, ..Report::default() };
+    match runtime.block_on(clusters.list_of(Kind::Job, namespace, None)) {
+        // Those whose operators may leave them name no attempt, and stay.
+        Ok(jobs) => found.extend(jobs.into_iter().filter(|job| job.attempt().is_some())),
+        // Who has clusters alone need not be allowed more.
+        Err(error @ ClusterError::Denied { .. }) => report.jobs_denied = Some(chain(&error)),
+        Err(error) => return Err(error.into()),
+    }
     let (rule, failure) = match (options.older_than, airflow) {
         (Some(hours), _) => {
             let age = std::time::Duration::from_secs_f64(hours * 3600.0);
@@ -224,6 +231,9 @@ fn tell(report: &Report, output: &mut Output<'_>) -> Result<(), CliError> {
         output.line("kept")?;
         let rows: Vec<_> = rows.into_iter().map(|(why, count)| vec![format!("  {why}"), count.to_string()]).collect();
         output.table(&[], &[], &rows)?;
+    }
+    if let Some(error) = &report.jobs_denied {
+        output.line(format_args!("jobs were not looked at: {error}"))?;
     }
     for doubt in &report.doubts {
         output.line(format_args!("kept the clusters of DAG {}: {}", doubt.dag_id, doubt.error))?;
