@@ -6,7 +6,6 @@ import fcntl
 import os
 import tempfile
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,8 +14,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def turn() -> Iterator[None]:
-    """Wait until no other test of this user's starts something large, and keep the others waiting."""
-    with Path(tempfile.gettempdir(), f"airfreight-turn-{os.getuid()}").open("w") as file:
-        # Goes with the process, however it ends.
-        fcntl.flock(file, fcntl.LOCK_EX)
+    """Wait until no other test on this machine starts something large, and keep the others waiting."""
+    # The folder itself is locked, so nothing is left in it; the lock goes with the process, however that ends.
+    folder = os.open(tempfile.gettempdir(), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(folder)
