@@ -98,7 +98,7 @@ test-rust: ## the Rust tests
 
 test-python: $(STAMPS)/installed .venvs/ray/.installed .venvs/s3/.installed .venvs/apolo/.installed ## the Python tests; PYTEST="-k name" passes options on
 	@$(STEP) "fault servers" $(FAULT_SERVERS)
-	@$(AT_THEM) $(BIN)/pytest $(if $(PYTEST),$(PYTEST),--numprocesses 2 --dist loadscope --no-loadscope-reorder)
+	@$(AT_THEM) $(BIN)/pytest $(if $(PYTEST),$(PYTEST),--numprocesses 2 --dist loadscope --no-loadscope-reorder --reruns 1 -raR)
 
 layers: ## what each crate may depend on
 	@$(STEP) "layers" tools/layers

@@ -56,9 +56,11 @@ def _end(task_instance: Any) -> None:
 
 @hookimpl
 def before_stopping(component: Any) -> None:
-    """At the end of a task process, remove a few expired objects."""
+    """At the end of a task process, see whether a deferral was taken, and remove a few expired objects."""
     if type(component).__name__ != "TaskRunnerMarker":
         return
+    from airfreight import deferral
     from airfreight.process import here
 
+    deferral.settle()
     here().sweep()

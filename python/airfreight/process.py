@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from airfreight._remote import Agent
     from airfreight._store import Store
+    from airfreight.deferral import Deferral
     from airfreight.ray.plane import Cluster
     from airfreight.references import Row
 
@@ -59,6 +60,8 @@ class Process:
         self.clusters: dict[tuple[str, str | None], Cluster] = {}
         #: The owners in Ray that the task has had to do with, by connection and dashboard, each with DAG and run.
         self.ray_owners: dict[tuple[str, str | None, str], tuple[str, str]] = {}
+        #: What the task has asked Airflow for last, if that was to defer it.
+        self.deferral: Deferral | None = None
 
     @cached_property
     def settings(self) -> Settings:

@@ -80,12 +80,12 @@ def airflow_cfg(*, folder: Path, dags: Sequence[Path], port: int, parallelism: i
             "refresh_interval": "2",
             "bundle_refresh_check_interval": "1",
             # A changed file is parsed at once; this is for those that did not change.
-            "min_file_process_interval": "30",
+            "min_file_process_interval": "600",
         },
         "scheduler": {
             "scheduler_heartbeat_sec": "1",
             "job_heartbeat_sec": "2",
-            "scheduler_idle_sleep_time": "0.2",
+            "scheduler_idle_sleep_time": "0.4",
             "scheduler_health_check_threshold": "60",
         },
         "triggerer": {"triggerer_health_check_threshold": "60"},

@@ -172,6 +172,15 @@ def test_marking_a_task_failed_stops_its_job(dag_id: str, airflow: AirflowHome, 
     assert len(jobs(ray_home, run)) == 1
 
 
+def test_marking_a_task_failed_while_it_defers_stops_its_job(airflow: AirflowHome, ray_home: RayHome) -> None:
+    run = airflow.trigger("ray_refused", {"command": FOREVER, "url": airflow.url, "token": airflow.token})
+    airflow.wait("ray_refused", run, expect="failed")
+
+    until(lambda: bool(jobs(ray_home, run)), "the job")
+    (job,) = jobs(ray_home, run)
+    ray_home.wait_for_job(job["submission_id"], ("STOPPED",))
+
+
 def test_a_job_may_be_left_when_its_task_is_killed(airflow: AirflowHome, ray_home: RayHome) -> None:
     run = airflow.trigger("ray_unkilled", {"command": FOREVER})
     job = waited_for(airflow, ray_home, "ray_unkilled", run)

@@ -18,7 +18,8 @@ REPOSITORY = Path(__file__).parents[2]
 @pytest.mark.timeout(900)
 def test_the_client_finds_a_real_ray_as_it_expects(ray_home: RayHome) -> None:
     done = subprocess.run(
-        ["cargo", "test", "--locked", "--package", "airfreight-ray", "--test", "real", "--", "--ignored"],
+        # Of the whole workspace, as `make test` has built it: for one package alone cargo would build other variants.
+        ["cargo", "test", "--locked", "--workspace", "--test", "real", "--", "--ignored"],
         cwd=REPOSITORY,
         env=os.environ | {"AIRFREIGHT_TEST_RAY": ray_home.address},
         capture_output=True,

@@ -47,17 +47,25 @@ def descendants(ancestor: int) -> list[int]:
     return found
 
 
-def reap() -> dict[int, int]:
-    """Collect those children that have ended, adopted ones among them, with their statuses."""
+def reap() -> tuple[dict[int, int], bool]:
+    """Collect those children that have ended, adopted ones among them, with their statuses; say whether any is left."""
     ended = {}
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
-            return ended
+            return ended, False
         if pid == 0:
-            return ended
+            return ended, True
         ended[pid] = os.waitstatus_to_exitcode(status)
+
+
+def kill(pids: list[int]) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
 
 
 def main() -> None:
@@ -70,14 +78,10 @@ def main() -> None:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
     code = None
     while code is None and not select.select([sys.stdin], [], [], 0.2)[0]:
-        code = reap().get(process.pid)
-    while alive := descendants(os.getpid()):
-        for pid in alive:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        reap()
+        code = reap()[0].get(process.pid)
+    # Not until nothing is found in /proc: who loses a parent while that is read may be missed, but comes to us.
+    while reap()[1]:
+        kill(descendants(os.getpid()))
         time.sleep(0.02)
     sys.exit(code)
 

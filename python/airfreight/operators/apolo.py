@@ -389,6 +389,7 @@ class ApoloRunOperator(BaseOperator):
     def _defer(self, context: Context, *, cursor: str, deadline: float | None) -> NoReturn:
         from dataclasses import asdict
 
+        from airfreight.deferral import defer
         from airfreight.ray.supervisor import Waiting, place
         from airfreight.triggers.apolo import CURSOR_KEY, ApoloJobTrigger
 
@@ -397,8 +398,10 @@ class ApoloRunOperator(BaseOperator):
         if not self.job_detach:
             # The trigger looks for it; Airflow calls it an error if there is nothing.
             context["ti"].xcom_push(key=CURSOR_KEY, value=place(waiting, self.job["id"], cursor, complete=True))
-        self.defer(
-            trigger=ApoloJobTrigger(
+        defer(
+            self,
+            context["ti"],
+            ApoloJobTrigger(
                 job_id=self.job["id"],
                 conn_id=self.conn_id,
                 until=self._aim,
@@ -409,7 +412,6 @@ class ApoloRunOperator(BaseOperator):
                 on_kill="stop" if self.kill_on_error else "leave",
                 attempt=asdict(waiting),
             ),
-            method_name="execute_complete",
         )
 
     def _conclude(self, end: Mapping[str, Any]) -> dict[str, Any]:

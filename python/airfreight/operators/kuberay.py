@@ -90,19 +90,21 @@ class _KubeRayOperator(BaseOperator):
     def _defer(self, context: Context, deadline: float | None) -> NoReturn:
         from dataclasses import asdict
 
+        from airfreight.deferral import defer
         from airfreight.ray.supervisor import Waiting
         from airfreight.triggers.kuberay import KubeRayTrigger
 
         assert self.resource is not None
-        self.defer(
-            trigger=KubeRayTrigger(
+        defer(
+            self,
+            context["ti"],
+            KubeRayTrigger(
                 self.conn_id,
                 self.resource.plain(),
                 deadline,
                 on_kill=self._kill_action,
                 attempt=asdict(Waiting.of(context["ti"])),
             ),
-            method_name="execute_complete",
         )
 
 

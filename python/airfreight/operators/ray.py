@@ -481,6 +481,7 @@ class SubmitRayJob(BaseOperator):
     def _defer(self, context: Context, *, cursor: str, session: str | None, deadline: float | None) -> NoReturn:
         from dataclasses import asdict
 
+        from airfreight.deferral import defer
         from airfreight.ray.supervisor import CURSOR_KEY, Waiting, place
         from airfreight.triggers.ray import RayJobTrigger
 
@@ -488,8 +489,10 @@ class SubmitRayJob(BaseOperator):
         if self.fetch_logs:
             # The trigger looks for it; Airflow calls it an error if there is nothing.
             context["ti"].xcom_push(key=CURSOR_KEY, value=place(waiting, self.job_id, cursor, complete=True))
-        self.defer(
-            trigger=RayJobTrigger(
+        defer(
+            self,
+            context["ti"],
+            RayJobTrigger(
                 job_id=self.job_id,
                 conn_id=self.conn_id,
                 xcom_dashboard_url=self.dashboard_url,
@@ -503,7 +506,6 @@ class SubmitRayJob(BaseOperator):
                 owner=None if self.calls is None else self.calls.owner,
                 cluster=None if self.cluster is None else self.cluster.plain(),
             ),
-            method_name="execute_complete",
         )
 
     def _conclude(self, context: Context, end: Mapping[str, Any]) -> Any:

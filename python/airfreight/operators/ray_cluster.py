@@ -219,14 +219,14 @@ def await_cluster(operator: Any, context: Context, cluster: KubeCluster, is_kill
         return
     from dataclasses import asdict
 
+    from airfreight.deferral import defer
     from airfreight.ray.supervisor import Waiting
     from airfreight.triggers.ray import RayClusterTrigger
 
-    operator.defer(
-        trigger=RayClusterTrigger(
-            operator.conn_id, cluster.plain(), deadline, attempt=asdict(Waiting.of(context["ti"]))
-        ),
-        method_name="execute_complete",
+    defer(
+        operator,
+        context["ti"],
+        RayClusterTrigger(operator.conn_id, cluster.plain(), deadline, attempt=asdict(Waiting.of(context["ti"]))),
     )
 
 

@@ -52,6 +52,13 @@ def can_defer() -> bool:
     return hasattr(Connection, "async_get")
 
 
+def ends_refused_tasks() -> bool:
+    """Whether a task's process ends as usual when Airflow refuses its last report: Airflow 3.2 and later."""
+    from importlib.util import find_spec
+
+    return find_spec("airflow.sdk.configuration") is not None
+
+
 def tells_kills() -> bool:
     """Whether a trigger is told that its task was killed: Airflow 3.3 and later."""
     from airflow.triggers.base import BaseTrigger
