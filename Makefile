@@ -166,6 +166,12 @@ bench-agent: build ## agents of two hosts beside iperf3 (needs root); writes ben
 bench-apolo: build apolo ## how late an event loop is that waits for 100 jobs on Apolo; writes benches/apolo/results/
 	@$(BIN)/python -m benches.apolo $(BENCH)
 
+bench-kube: build ## what a triggerer needs to wait for 200 Ray clusters on Kubernetes; writes benches/kube/results/
+	@$(BIN)/python -m benches.kube $(BENCH)
+
+test-kube: build ## on a real Kubernetes with KubeRay, whichever the kubeconfig leads to; KUBE="--namespace data" passes options on
+	@$(BIN)/pytest -m kube tests/kube $(PYTEST)
+
 test-extra: build ## with torch (its wheels are gigabytes)
 	@$(STEP) "torch" $(BIN)/uv pip install --python $(BIN)/python --require-hashes --requirement requirements/extra.txt
 	@$(BIN)/pytest -m extra $(PYTEST)

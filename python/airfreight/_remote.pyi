@@ -445,6 +445,39 @@ class KubeClusters:
     ) -> Self: ...
     def place(self) -> tuple[str, str]:
         """The API server's URL, and the namespace of clusters whose description names none; asks nothing of it."""
+    def operator(self) -> dict[str, Any] | None:
+        """
+        What there is of the KubeRay operator: what it ``serves`` (``rayclusters``, …), and of its deployment, where one
+        of the usual name can be seen, ``namespace``, ``version`` and ``is_available``; ``None``: its objects are not
+        known.
+        """
+    def apply_objects(
+        self,
+        texts: Sequence[str],
+        *,
+        namespace: str | None = None,
+        images: Mapping[str, str] | None = None,
+        update: bool = True,
+        patience: float = 600.0,
+    ) -> list[tuple[str, bool]]:
+        """
+        Applies objects of other kinds in an order in which they are of use, and returns when definitions of kinds are
+        served and deployments available.
+
+        :param texts: YAML, each with one or several objects: accounts, roles, bindings, services, definitions,
+            deployments, daemon sets.
+        :param namespace: where they go, instead of where they say.
+        :param images: others than theirs, by their names without tags.
+        :param update: whether to change what is there already.
+        :returns: what each is, and whether it was there and was left as it is.
+        :raises InvalidError: a text is no YAML, or has an object of another kind.
+        :raises DeniedError: we may not, and every right that is missing; nothing was written.
+        :raises UnavailableError: they don't come up, after ``patience`` seconds.
+        """
+    def read_objects(self, texts: Sequence[str]) -> list[dict[str, Any] | None]:
+        """The objects as the API server has them; of ``texts``, kind, name and namespace count."""
+    def delete_objects(self, texts: Sequence[str]) -> list[str]:
+        """Deletes those of the objects that Airfreight has applied, but no definitions; returns what was deleted."""
     def apply(
         self,
         description: Mapping[str, Any],

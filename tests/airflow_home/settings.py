@@ -66,7 +66,8 @@ def airflow_cfg(*, folder: Path, dags: Sequence[Path], port: int, parallelism: i
             # A loaded machine may take long over pandas and its like.
             "dagbag_import_timeout": "120",
         },
-        "database": {"sql_alchemy_conn": f"sqlite:///{folder / 'airflow.db'}"},
+        # Who writes waits for a minute; by default five seconds, which a busy machine can exceed.
+        "database": {"sql_alchemy_conn": f"sqlite:///{folder / 'airflow.db'}?timeout=60"},
         "api": {
             "host": "127.0.0.1",
             "port": str(port),

@@ -121,7 +121,7 @@ class KubeServer:
         """As if it had just started."""
         self.control("DELETE", "")
         self.script("healthy", 20)
-        for plural in ("rayjobs", "rayservices", "rayclusters", "pods", "services", "secrets"):
+        for plural in ("rayjobs", "rayservices", "rayclusters", "pods", "services", "secrets", "daemonsets"):
             for name in self.names(plural):
                 self.control("DELETE", f"/objects/{plural}/{NAMESPACE}/{name}")
         self.control("DELETE", "/requests")

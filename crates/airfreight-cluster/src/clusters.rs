@@ -16,6 +16,8 @@ use crate::forward::Forward;
 use crate::jobs::{self, JobEnd};
 use crate::kind::Kind;
 use crate::manifest::{MANAGED_BY, MANAGER, Manifest, OWNER, SPEC_HASH};
+use crate::objects::{self, Applied, Objects};
+use crate::operator::{self, Operator};
 use crate::reasons::{Outlook, of_cluster, of_pod};
 use crate::watch::{self, CLUSTER, Saying};
 use crate::ways::{self, Way};
@@ -184,6 +186,46 @@ impl Clusters {
     #[must_use]
     pub fn default_namespace(&self) -> &str {
         self.api.default_namespace()
+    }
+
+    /// What there is of the KubeRay operator; `None` where its objects are not known.
+    ///
+    /// # Errors
+    /// Those of every call.
+    pub async fn operator(&self) -> Result<Option<Operator>, ClusterError> {
+        operator::find(&self.api).await
+    }
+
+    /// Applies objects of other kinds, such as the KubeRay operator's or a device plugin's, and waits until definitions
+    /// are served and deployments available. Without `update`, what is there already stays as it is.
+    ///
+    /// # Errors
+    /// - [`ClusterError::Denied`], before anything is written, with every right that is missing.
+    /// - [`ClusterError::Late`] after `patience`.
+    pub async fn apply_objects(
+        &self,
+        objects: &Objects,
+        update: bool,
+        patience: Duration,
+    ) -> Result<Vec<Applied>, ClusterError> {
+        objects::apply(&self.api, objects, update, patience).await
+    }
+
+    /// The objects as the API server has them; `None` where there is none.
+    ///
+    /// # Errors
+    /// Those of every call.
+    pub async fn read_objects(&self, objects: &Objects) -> Result<Vec<Option<Value>>, ClusterError> {
+        objects::read(&self.api, objects).await
+    }
+
+    /// Deletes those of the objects that Airfreight has applied, but no definitions of kinds, and doesn't wait; answers
+    /// which there were.
+    ///
+    /// # Errors
+    /// Those of every call.
+    pub async fn delete_objects(&self, objects: &Objects) -> Result<Vec<String>, ClusterError> {
+        objects::delete(&self.api, objects).await
     }
 
     /// Creates the cluster unless it is there; one that is there and was described otherwise is changed if `update`.

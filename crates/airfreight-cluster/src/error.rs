@@ -27,6 +27,12 @@ pub enum ClusterError {
         /// What is wrong with it, by its place.
         reason: String,
     },
+    /// Manifests cannot be used.
+    #[error("cannot use the manifests: {reason}")]
+    Objects {
+        /// What is wrong with them.
+        reason: String,
+    },
     /// The API server has no such objects, so nobody would act on one.
     #[error("{server} knows no RayCluster: the KubeRay operator is not installed there")]
     NoOperator {
@@ -193,6 +199,7 @@ impl ClusterError {
             Self::NotFound { .. } | Self::Missing { .. } | Self::Rejected { status: 404, .. } => ErrorKind::NotFound,
             Self::Kubeconfig { .. }
             | Self::Manifest { .. }
+            | Self::Objects { .. }
             | Self::NoOperator { .. }
             | Self::Untrusted { .. }
             | Self::Rejected { .. } => ErrorKind::Invalid,
@@ -208,9 +215,13 @@ impl ClusterError {
                  where there is neither"
             }
             Self::Manifest { .. } => "give the YAML of one object, as `kubectl apply` takes it",
+            Self::Objects { .. } => {
+                "give YAML of objects as `kubectl apply` takes them: accounts, roles and bindings, services, \
+                 definitions of kinds, deployments and daemon sets"
+            }
             Self::NoOperator { .. } => {
-                "let the cluster's administrator install KubeRay: `helm install kuberay-operator --repo \
-                 https://ray-project.github.io/kuberay-helm kuberay-operator`"
+                "name a kuberay_version in the task, which then installs it; or let the cluster's administrator do it: \
+                 `helm install kuberay-operator --repo https://ray-project.github.io/kuberay-helm kuberay-operator`"
             }
             Self::Unavailable { .. } => "does `kubectl get rayclusters` with the same kubeconfig answer on this host?",
             Self::Untrusted { .. } => {

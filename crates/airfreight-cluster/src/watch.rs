@@ -383,3 +383,29 @@ pub(crate) async fn gone(
         }
     }
 }
+
+/// Waits until an object of any kind is as wished; `false` after `patience`.
+pub(crate) async fn until(
+    api: &Api,
+    resource: &ApiResource,
+    namespace: Option<&str>,
+    name: &str,
+    patience: Duration,
+    is_done: impl Fn(&Value) -> bool,
+) -> Result<bool, ClusterError> {
+    let objects: kube::Api<DynamicObject> = match namespace {
+        Some(namespace) => kube::Api::namespaced_with(api.client.clone(), namespace, resource),
+        None => kube::Api::all_with(api.client.clone(), resource),
+    };
+    let action = format!("watch {} `{name}`", resource.kind);
+    let mut sights = followed(Kind::Cluster, watcher(objects, named(name))).boxed();
+    let until = (Instant::now() + patience).into();
+    while let Ok(Some(seen)) = timeout_at(until, sights.next()).await {
+        match seen {
+            Seen::There(_, object) if is_done(&object) => return Ok(true),
+            Seen::Failed(_, error) => api.tolerate(&action, error)?,
+            _ => {}
+        }
+    }
+    Ok(false)
+}

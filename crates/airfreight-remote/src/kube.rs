@@ -1,11 +1,12 @@
 //! `airfreight._remote.KubeClusters`.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use airfreight_cluster::{Access, ClusterError, Clusters, JobEnd, Kind, Known, Manifest, Place, Saying};
+use airfreight_cluster::{Access, ClusterError, Clusters, JobEnd, Kind, Known, Manifest, Objects, Place, Saying};
 use airfreight_core::{ErrorKind, chain};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -109,6 +110,48 @@ impl KubeClusters {
             py,
             |clusters| async move { Ok((clusters.server().to_owned(), clusters.default_namespace().to_owned())) },
         )
+    }
+
+    fn operator<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let found = self.call(py, |clusters| async move { clusters.operator().await })?;
+        let Some(operator) = found else { return Ok(None) };
+        let dict = PyDict::new(py);
+        dict.set_item("serves", operator.serves)?;
+        dict.set_item("namespace", operator.namespace)?;
+        dict.set_item("version", operator.version)?;
+        dict.set_item("is_available", operator.is_available)?;
+        Ok(Some(dict))
+    }
+
+    #[pyo3(signature = (texts, *, namespace=None, images=None, update=true, patience=600.0))]
+    fn apply_objects(
+        &self,
+        py: Python<'_>,
+        texts: Vec<String>,
+        namespace: Option<&str>,
+        images: Option<BTreeMap<String, String>>,
+        update: bool,
+        patience: f64,
+    ) -> PyResult<Vec<(String, bool)>> {
+        let patience = seconds(py, "patience", patience)?;
+        let mut objects = objects_of(py, &texts)?.with_images(&images.unwrap_or_default());
+        if let Some(namespace) = namespace {
+            objects = objects.in_namespace(namespace);
+        }
+        let applied =
+            self.call(py, move |clusters| async move { clusters.apply_objects(&objects, update, patience).await })?;
+        Ok(applied.into_iter().map(|each| (each.what, each.is_kept)).collect())
+    }
+
+    fn read_objects<'py>(&self, py: Python<'py>, texts: Vec<String>) -> PyResult<Vec<Option<Bound<'py, PyAny>>>> {
+        let objects = objects_of(py, &texts)?;
+        let found = self.call(py, move |clusters| async move { clusters.read_objects(&objects).await })?;
+        found.iter().map(|object| object.as_ref().map(|object| to_python(py, object)).transpose()).collect()
+    }
+
+    fn delete_objects(&self, py: Python<'_>, texts: Vec<String>) -> PyResult<Vec<String>> {
+        let objects = objects_of(py, &texts)?;
+        self.call(py, move |clusters| async move { clusters.delete_objects(&objects).await })
     }
 
     #[pyo3(signature = (description, *, kind="RayCluster", update=false, owner=None, attempt=None, patience=600.0))]
@@ -267,6 +310,10 @@ impl KubeClusters {
     fn __repr__(&self) -> String {
         format!("<KubeClusters {:?}>", self.way.0)
     }
+}
+
+fn objects_of(py: Python<'_>, texts: &[String]) -> PyResult<Objects> {
+    Objects::read(texts.iter().map(String::as_str)).map_err(|error| from_cluster(py, &error))
 }
 
 fn kind_of(py: Python<'_>, kind: &str) -> PyResult<Kind> {

@@ -8,67 +8,51 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// Those that a client of ours asks, and those that show the rules behind them.
-const REPLAYED: &[&str] = &[
-    "list-empty",
-    "get-absent",
-    "apply-dry-run-create",
-    "get-absent-after-dry-run",
-    "apply-without-field-manager",
-    "apply-name-mismatch",
-    "apply-strict-unknown-field",
-    "apply-unknown-field-default",
-    "apply-wrong-type",
-    "create-wrong-type",
-    "apply-missing-required",
-    "apply-bad-enum",
-    "apply-cel-rule",
-    "create-missing-required",
-    "create-bad-enum",
-    "create-cel-rule",
-    "patch-unsupported-media-type",
-    "patch-strategic-on-custom-resource",
-    "merge-patch-absent",
-    "put-absent",
-    "apply-create",
-    "apply-same",
-    "apply-changed",
-    "apply-annotation-only",
-    "create-already-exists",
-    "autoscaler-json-patch-replicas",
-    "get-after-autoscaler-patch",
-    "apply-same-manifest-after-autoscaler",
-    "apply-conflict-replicas-left-out",
-    "apply-conflict-dry-run",
-    "apply-force-replicas-left-out-dry-run",
-    "apply-live-replicas-copied-no-force",
-    "apply-force-after-conflict",
-    "apply-force-again",
-    "merge-patch-wrong-type",
-    "merge-patch-force-rejected",
-    "json-patch-test-failed",
-    "json-patch-path-missing",
-    "put-stale-resource-version",
-    "put-without-resource-version",
-    "put-current-resource-version",
-    "apply-stale-resource-version",
-    "merge-patch-stale-resource-version",
-    "status-ignored-on-main-merge-patch",
-    "status-ignored-on-main-apply",
-    "status-get-before-any",
-    "status-patch-replica-failure",
-    "status-patch-head-pod-ready",
-    "status-patch-provisioned-ready",
-    "status-patch-spec-ignored",
-    "watch-expired-resource-version",
-    "watch-invalid-resource-version",
-    "secret-get-absent",
-    "pod-list-empty",
-    "event-list-empty",
-    "delete-background",
-    "delete-absent",
-    "apply-recreate-after-delete",
+/// What is not asked again, with the reason.
+const LEFT_OUT: &[(&str, &str)] = &[
+    ("just-after-crd-create-version-404", TIMING),
+    ("just-after-crd-create-list-404", TIMING),
+    ("just-after-crd-create-watch-404", TIMING),
+    ("discovery-groups-without-crd", "a real server has groups that nobody here asks for"),
+    ("crd-get-metadata-only", "nobody here asks for metadata alone"),
+    ("list-metadata-only", "nobody here asks for metadata alone"),
+    ("apply-strict-duplicate-key", "what we send has no key twice"),
+    ("merge-patch-strict-unknown-field", "worded with the whole patch"),
+    ("watch-from-resource-version", WATCHED),
+    ("watch-field-selector-one-object", WATCHED),
+    ("watch-label-selector-object-leaves", WATCHED),
+    ("watch-bookmarks-before-timeout", WATCHED),
+    ("watch-after-compaction-recent-version", WATCHED),
+    ("watch-streaming-list-initial-events", ETCD),
+    ("watch-no-resource-version-cache-behind", ETCD),
+    ("list-continue-after-compaction-still-cached", ETCD),
+    ("list-continue-expired", ETCD),
+    ("list-exact-expired", ETCD),
+    ("list-exact-after-compaction-still-cached", ETCD),
+    ("unauthorized-bad-token", REFUSED),
+    ("forbidden-get", REFUSED),
+    ("forbidden-list", REFUSED),
+    ("forbidden-list-all-namespaces", REFUSED),
+    ("forbidden-watch", REFUSED),
+    ("forbidden-apply", REFUSED),
+    ("forbidden-secret-get", REFUSED),
+    ("forbidden-apply-create-with-patch-only", REFUSED),
+    ("forbidden-delete", REFUSED),
+    ("forbidden-status-patch", REFUSED),
+    ("self-subject-access-review-denied", REFUSED),
+    ("anonymous-no-token", "here everybody is `nobody`"),
+    ("service-proxy-no-endpoint-slice", "nobody here goes through services' proxies"),
+    ("service-proxy-endpoint-not-ready", "nobody here goes through services' proxies"),
+    ("service-proxy-absent-service", "nobody here goes through services' proxies"),
 ];
+const TIMING: &str = "a race with the server, which lasts 0.8 s there; the installation's tests wait for its end";
+const WATCHED: &str = "something was done by hand while it was watched; the tests of clusters do that";
+const ETCD: &str = "depends on the database below the server";
+const REFUSED: &str = "in the test of refusals";
+
+/// Whose words hold numbers of the recorded server's own.
+const REWORDED: &[&str] =
+    &["list-continue-garbage", "list-future-resource-version", "delete-precondition-stale-resource-version"];
 
 fn transcripts() -> Vec<Value> {
     let text = include_str!("kube-transcripts.jsonl");
@@ -121,6 +105,18 @@ fn that_matters(body: &Value, is_dry_run: bool) -> Value {
     if let Value::Array(items) = &body["items"] {
         return json!([body["kind"], items.len()]);
     }
+    if let Value::Array(resources) = &body["resources"] {
+        return resources
+            .iter()
+            .map(|each| json!([each["name"], each["kind"], each["namespaced"], each["verbs"]]))
+            .collect();
+    }
+    if let Value::Array(versions) = &body["versions"] {
+        return json!([body["kind"], body["name"], versions]);
+    }
+    if body["kind"] == "SelfSubjectAccessReview" {
+        return json!([body["kind"], body["status"]["allowed"]]);
+    }
     let metadata = &body["metadata"];
     let generation = if is_dry_run { &Value::Null } else { &metadata["generation"] };
     json!([
@@ -130,66 +126,168 @@ fn that_matters(body: &Value, is_dry_run: bool) -> Value {
         metadata["labels"],
         metadata["annotations"],
         generation,
-        body["spec"],
-        body["status"],
+        told(&body["spec"]),
+        told(&body["status"]),
     ])
+}
+
+/// Without what stands for nothing, which a real server writes into pods.
+fn told(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(field, value)| (field.clone(), told(value)))
+            .filter(|(field, value)| !value.is_null() && !(field == "lastState" && *value == json!({})))
+            .collect(),
+        Value::Array(values) => values.iter().map(told).collect(),
+        other => other.clone(),
+    }
+}
+
+/// What was made by hand before an exchange, and not recorded.
+async fn prepare(server: &KubeServer, name: &str, recorded: &[Value]) {
+    let items = |name: &str| {
+        let exchange = recorded.iter().find(|exchange| exchange["name"] == name).unwrap();
+        exchange["response"]["body"]["items"].as_array().unwrap().clone()
+    };
+    let put = |plural: &str, objects: Vec<Value>| {
+        for mut object in objects {
+            object["metadata"]["finalizers"].take();
+            server.put(plural, "demo", object);
+        }
+    };
+    match name {
+        "just-after-crd-create-list-200" => {
+            define(server, &["rayclusters"]).await;
+        }
+        "discovery-group-with-crd" => define(server, &["rayjobs", "rayservices", "raycronjobs"]).await,
+        "list-label-selector" => {
+            put("rayclusters", items("list-label-selector"));
+            put("rayclusters", items("list-all-namespaces"));
+        }
+        "namespace-delete" => {
+            let labels = json!({"kubernetes.io/metadata.name": "ending"});
+            let namespace =
+                json!({"metadata": {"name": "ending", "labels": labels}, "spec": {"finalizers": ["kubernetes"]}});
+            server.put("namespaces", "", namespace);
+        }
+        "secret-get" => {
+            let exchange = recorded.iter().find(|exchange| exchange["name"] == name).unwrap();
+            put("secrets", vec![exchange["response"]["body"].clone()]);
+        }
+        "pod-list-status-fields-absent" => put("pods", items(name)),
+        "event-list-for-cluster" => put("events", items(name)),
+        "delete-foreground" => {
+            let exchange = recorded.iter().find(|exchange| exchange["name"] == name).unwrap();
+            let mut object = exchange["response"]["body"].clone();
+            object["metadata"].as_object_mut().unwrap().retain(|field, _| !field.starts_with("deletion"));
+            object["metadata"]["generation"] = 1.into();
+            put("rayclusters", vec![object]);
+        }
+        _ => {}
+    }
+}
+
+async fn define(server: &KubeServer, plurals: &[&str]) {
+    for plural in plurals {
+        let definition = json!({"metadata": {"name": format!("{plural}.ray.io")}, "spec": {}});
+        server.put("customresourcedefinitions", "", definition);
+        let path = json!({"method": "GET", "path": format!("/apis/ray.io/v1/namespaces/demo/{plural}")});
+        while ask(server, &path).await.0 == 404 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
 }
 
 #[tokio::test]
 async fn it_answers_as_a_real_server_did() {
     let plot = Plot { scenes: Vec::new(), ..Plot::default() };
-    let server = KubeServer::start(KubeOptions { plot, ..KubeOptions::default() }).await.unwrap();
-    let mut differences = Vec::new();
-    let mut asked = 0;
-    for exchange in transcripts() {
+    let options = KubeOptions { plot, has_operator: false, namespaces: Some(Vec::new()), ..KubeOptions::default() };
+    let server = KubeServer::start(options).await.unwrap();
+    let recorded = transcripts();
+    let (mut differences, mut continued) = (Vec::new(), String::new());
+    for exchange in &recorded {
         let name = exchange["name"].as_str().unwrap();
-        if !REPLAYED.contains(&name) {
+        if LEFT_OUT.iter().any(|(left, _)| *left == name) {
             continue;
         }
-        asked += 1;
+        prepare(&server, name, &recorded).await;
         let mut request = exchange["request"].clone();
         if name == "put-current-resource-version" {
             let live = server.object("rayclusters", "demo", "demo").unwrap();
             request["body"]["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"].clone();
         }
+        if name == "list-limit-continue" {
+            let path = format!("/apis/ray.io/v1/namespaces/demo/rayclusters?limit=2&continue={continued}");
+            request["path"] = path.into();
+        }
         let (status, body) = ask(&server, &request).await;
+        if name == "list-limit-2" {
+            body["metadata"]["continue"].as_str().unwrap().clone_into(&mut continued);
+            assert_eq!(body["metadata"]["remainingItemCount"], 2);
+        }
         let is_dry_run = request["path"].as_str().unwrap().contains("dryRun=All");
-        let (got, wanted) = (that_matters(&body, is_dry_run), that_matters(&exchange["response"]["body"], is_dry_run));
+        let (mut got, mut wanted) =
+            (that_matters(&body, is_dry_run), that_matters(&exchange["response"]["body"], is_dry_run));
+        if let (Some(mine), Some(real)) = (message_of(&mut got), message_of(&mut wanted)) {
+            // Every server makes its own uids.
+            *mine = match (uid_of(mine), uid_of(real)) {
+                _ if REWORDED.contains(&name) => real.clone(),
+                (Some(mine_uid), Some(real_uid)) => mine.replace(&mine_uid, &real_uid),
+                _ => mine.clone(),
+            };
+        }
         if json!(status) != exchange["response"]["status"] || got != wanted {
             differences
                 .push(format!("{name}: {status} {got:#}\ninstead of {} {wanted:#}", exchange["response"]["status"]));
         }
     }
-    assert_eq!(asked, REPLAYED.len(), "a name that is not in the transcripts");
+    for (left, _) in LEFT_OUT {
+        assert!(recorded.iter().any(|exchange| exchange["name"] == *left), "no `{left}` in the transcripts");
+    }
     assert!(differences.is_empty(), "{} differences\n{}", differences.len(), differences.join("\n\n"));
+}
+
+/// The words of a refusal.
+fn message_of(matters: &mut Value) -> Option<&mut String> {
+    match matters.get_mut(2) {
+        Some(Value::String(message)) => Some(message),
+        _ => None,
+    }
+}
+
+/// The uid in a record, in a message about a precondition.
+fn uid_of(message: &str) -> Option<String> {
+    let (_, rest) = message.split_once("UID in record (")?;
+    Some(rest.split(')').next()?.to_owned())
 }
 
 #[tokio::test]
 async fn refusals_are_worded_as_a_real_server_words_them() {
     let server = KubeServer::start(KubeOptions::default()).await.unwrap();
-    for (verb, name) in [
-        ("get", "forbidden-get"),
-        ("list", "forbidden-list"),
-        ("watch", "forbidden-watch"),
-        ("patch", "forbidden-apply"),
-        ("delete", "forbidden-delete"),
+    server.put("rayclusters", "demo", json!({"metadata": {"name": "demo"}, "spec": {}}));
+    for (verb, resource, name) in [
+        ("get", "rayclusters", "forbidden-get"),
+        ("list", "rayclusters", "forbidden-list"),
+        ("list", "rayclusters", "forbidden-list-all-namespaces"),
+        ("watch", "rayclusters", "forbidden-watch"),
+        ("create", "rayclusters", "forbidden-apply-create-with-patch-only"),
+        ("patch", "rayclusters", "forbidden-apply"),
+        ("patch", "rayclusters", "self-subject-access-review-denied"),
+        ("delete", "rayclusters", "forbidden-delete"),
+        ("patch", "rayclusters/status", "forbidden-status-patch"),
+        ("get", "secrets", "forbidden-secret-get"),
     ] {
-        server.deny(verb, "rayclusters");
+        server.deny(verb, resource);
         let exchange = transcripts().into_iter().find(|exchange| exchange["name"] == name).unwrap();
         let (status, body) = ask(&server, &exchange["request"]).await;
-        assert_eq!(status, 403);
-        assert_eq!(body["message"], exchange["response"]["body"]["message"]);
-        assert_eq!(body["details"], exchange["response"]["body"]["details"]);
-    }
-}
-
-#[tokio::test]
-async fn without_kuberay_its_paths_are_not_served() {
-    let server = KubeServer::start(KubeOptions { has_operator: false, ..KubeOptions::default() }).await.unwrap();
-    for exchange in transcripts() {
-        if matches!(exchange["name"].as_str().unwrap(), "list-without-crd" | "get-without-crd" | "apply-without-crd") {
-            let (status, body) = ask(&server, &exchange["request"]).await;
-            assert_eq!((status, &body), (404, &exchange["response"]["body"]));
+        assert_eq!(json!(status), exchange["response"]["status"], "{name}");
+        for field in ["message", "details", "status"] {
+            assert_eq!(body[field], exchange["response"]["body"][field], "{name}");
         }
     }
+    server.set_token("secret");
+    let exchange = transcripts().into_iter().find(|exchange| exchange["name"] == "unauthorized-bad-token").unwrap();
+    let (status, body) = ask(&server, &exchange["request"]).await;
+    assert_eq!((status, &body["message"]), (401, &exchange["response"]["body"]["message"]));
 }

@@ -178,8 +178,8 @@ class RayHook(BaseHook):
         self,
         context: Context,
         ray_cluster_yaml: str | dict[str, Any],
-        kuberay_version: str = "1.0.0",  # noqa: ARG002 - KubeRay must be installed
-        gpu_device_plugin_yaml: str = "",  # noqa: ARG002 - a matter of the Kubernetes cluster
+        kuberay_version: str | None = None,
+        gpu_device_plugin_yaml: str | dict[str, Any] = "",
         update_if_exists: bool = False,
     ) -> None:
         """
@@ -191,8 +191,16 @@ class RayHook(BaseHook):
         import time
 
         from airfreight.operators.ray_cluster import CLUSTER_TIMEOUT_SECONDS, folder, of_run
+        from airfreight.ray import installation
 
         description = kubernetes.describe(ray_cluster_yaml, folder(context), of_run(context))
+        installation.prepare(
+            self.connection,
+            version=kuberay_version,
+            plugin=gpu_device_plugin_yaml,
+            folder=folder(context),
+            tell=self.log,
+        )
         cluster = kubernetes.apply(self.connection, description, update=update_if_exists, tell=self.log)
         kubernetes.wait(self.connection, cluster, self.log, deadline=time.time() + CLUSTER_TIMEOUT_SECONDS)
         self.publish_cluster(context, cluster)
@@ -208,10 +216,11 @@ class RayHook(BaseHook):
     def delete_ray_cluster(
         self,
         ray_cluster_yaml: str | dict[str, Any],
-        gpu_device_plugin_yaml: str = "",  # noqa: ARG002 - other clusters may need it
+        gpu_device_plugin_yaml: str | dict[str, Any] = "",
     ) -> None:
         """
-        Delete a cluster, and wait until it is gone.
+        Delete a cluster, and wait until it is gone; then the device plugin that was created for it, unless there are
+        other clusters.
 
         :raises UnavailableError: it isn't, after twenty minutes.
         """
@@ -219,22 +228,50 @@ class RayHook(BaseHook):
 
         description = kubernetes.describe(ray_cluster_yaml)
         kubernetes.remove(self.connection, description, seconds=CLUSTER_TIMEOUT_SECONDS, tell=self.log)
+        if gpu_device_plugin_yaml:
+            from airfreight.ray import installation
 
-    def install_kuberay_operator(self, *_: Any, **__: Any) -> NoReturn:
+            namespace = description["metadata"].get("namespace")
+            installation.remove_plugin(self.connection, gpu_device_plugin_yaml, namespace, tell=self.log)
+
+    def install_kuberay_operator(self, version: str, env: dict[str, str] | None = None) -> None:  # noqa: ARG002
         """
-        Not in this release: neither KubeRay nor device plugins are installed or removed.
+        Install the KubeRay operator unless Kubernetes has one.
+
+        :param version: such as ``1.7.0``.
+        :param env: taken for the sake of older code; there is no helm.
+        :raises DeniedError: we may not, and which rights are missing.
+        """
+        from airfreight.ray import installation
+
+        installation.install_operator(self.connection, version, tell=self.log)
+
+    def uninstall_kuberay_operator(self) -> NoReturn:
+        """
+        Refuse: with the operator, everybody's clusters would go.
 
         :raises InvalidError: always.
         """
         raise InvalidError(
-            "this release does not install or remove the KubeRay operator or device plugins",
+            "the KubeRay operator is not removed: the clusters of everybody else would go with it",
             "let the administrator of the Kubernetes cluster do it",
         )
 
-    uninstall_kuberay_operator = install_kuberay_operator
-    get_daemon_set = install_kuberay_operator
-    create_daemon_set = install_kuberay_operator
-    delete_daemon_set = install_kuberay_operator
+    def get_daemon_set(self, name: str) -> dict[str, Any] | None:
+        """Give a device plugin's ``DaemonSet`` in the connection's namespace, as the API server has it."""
+        return kubernetes.api(self.connection).read_objects([_daemon_set(name)])[0]
+
+    def create_daemon_set(self, name: str, body: dict[str, Any]) -> None:
+        """Create a ``DaemonSet`` unless there is one of its name."""
+        from airfreight.ray import installation
+
+        body = {**body, "metadata": {**(body.get("metadata") or {}), "name": name}}
+        installation.install_plugin(self.connection, body, tell=self.log)
+
+    def delete_daemon_set(self, name: str) -> None:
+        """Delete a ``DaemonSet`` that Airfreight has created."""
+        for what in kubernetes.api(self.connection).delete_objects([_daemon_set(name)]):
+            self.log.info("deleted %s", what)
 
     # Airflow 3.0 and 3.1 take the form from here, later ones from the provider info.
 
@@ -260,3 +297,9 @@ def _environment_instead(conn_id: str, error: Exception) -> None:
     if conn_id == RayHook.default_conn_name and (os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_URL")):
         return
     raise error
+
+
+def _daemon_set(name: str) -> str:
+    import json
+
+    return json.dumps({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": name}})

@@ -12,8 +12,10 @@ from airflow.sdk import BaseOperator
 from airfreight.errors import ConflictError, InvalidError, ObjectLostError, ObjectNotFoundError
 from airfreight.operators.ray_cluster import (
     CLUSTER_TIMEOUT_SECONDS,
+    KUBERAY_VERSION,
     DeleteRayCluster,
     SetupRayCluster,
+    asked,
     await_cluster,
     folder,
     guard,
@@ -125,9 +127,9 @@ class SubmitRayJob(BaseOperator):
         memory: float | str | None = None,
         resources: dict[str, Any] | str | None = None,
         ray_cluster_yaml: str | dict[str, Any] | None = None,
-        kuberay_version: str = "1.0.0",
+        kuberay_version: str | None = KUBERAY_VERSION,
         update_if_exists: bool = True,
-        gpu_device_plugin_yaml: str = "",
+        gpu_device_plugin_yaml: str | dict[str, Any] = "",
         fetch_logs: bool = True,
         wait_for_completion: bool = True,
         job_timeout_seconds: float | str = 600,
@@ -159,6 +161,7 @@ class SubmitRayJob(BaseOperator):
         self.ray_resources = resources if entrypoint_resources is None else entrypoint_resources
         self.ray_cluster_yaml = ray_cluster_yaml
         self.kuberay_version = kuberay_version
+        self._installs = asked(kuberay_version)
         self.update_if_exists = update_if_exists
         self.gpu_device_plugin_yaml = gpu_device_plugin_yaml
         self.fetch_logs = fetch_logs
@@ -284,11 +287,18 @@ class SubmitRayJob(BaseOperator):
 
     def _set_up(self, context: Context) -> None:
         """Have the task's own cluster serve, or defer until it does."""
-        from airfreight.ray import kubernetes, waiting
+        from airfreight.ray import installation, kubernetes, waiting
         from airfreight.ray.attempt import Attempt
 
         attempt = Attempt.of(context)
         description = kubernetes.describe(self.ray_cluster_yaml or {}, folder(context), attempt.task)
+        installation.prepare(
+            self.hook.connection,
+            version=self.kuberay_version if self._installs else None,
+            plugin=self.gpu_device_plugin_yaml,
+            folder=folder(context),
+            tell=self.log,
+        )
         if not self.wait_for_completion:
             self.log.warning("nobody waits for the job, so its cluster stays: DeleteRayCluster deletes it")
         self.cluster = kubernetes.apply(

@@ -26,6 +26,21 @@ CLUSTER_TIMEOUT_SECONDS = 1200.0
 _BRIEF_WAIT_SECONDS = 5.0
 
 
+class _Unasked(str):
+    """A default that equals the old provider's and is told from the same text of a DAG."""
+
+    __slots__ = ()
+
+
+#: The old provider installed this version whether one wished or not.
+KUBERAY_VERSION: str = _Unasked("1.0.0")
+
+
+def asked(kuberay_version: str | None) -> bool:
+    """Whether a DAG names the version, so that it may be installed."""
+    return bool(kuberay_version) and not isinstance(kuberay_version, _Unasked)
+
+
 class SetupRayCluster(BaseOperator):
     """
     Creates a Ray cluster on Kubernetes, unless it is there, and waits until it serves.
@@ -40,8 +55,10 @@ class SetupRayCluster(BaseOperator):
     :param conn_id: the Airflow connection, of the type ``ray``, which says where Kubernetes is.
     :param ray_cluster_yaml: the ``RayCluster``: a path, a URL, YAML, or a dict. With ``metadata.generateName`` in place
         of ``name``, each DAG run has a cluster of its own.
-    :param kuberay_version: taken for the sake of DAGs written for astronomer's provider; KubeRay must be installed.
-    :param gpu_device_plugin_yaml: likewise; the device plugin is a matter of the Kubernetes cluster.
+    :param kuberay_version: the KubeRay operator that is installed if Kubernetes has none; one that is there stays. By
+        default none is installed, whatever the signature says: that is what the old provider's said.
+    :param gpu_device_plugin_yaml: a device plugin, whose objects are created unless they are there: a path, a URL,
+        YAML, or a dict.
     :param update_if_exists: change a cluster of this name that is described otherwise; else it is used as it is.
     :param cluster_timeout_seconds: how long it may take until it serves.
     :param deferrable: wait in the triggerer; by default as ``[operators] default_deferrable`` says. Airflow 3.0 always
@@ -62,8 +79,8 @@ class SetupRayCluster(BaseOperator):
         self,
         conn_id: str,
         ray_cluster_yaml: str | dict[str, Any],
-        kuberay_version: str = "1.0.0",
-        gpu_device_plugin_yaml: str = "",
+        kuberay_version: str | None = KUBERAY_VERSION,
+        gpu_device_plugin_yaml: str | dict[str, Any] = "",
         update_if_exists: bool = False,
         *,
         cluster_timeout_seconds: float = CLUSTER_TIMEOUT_SECONDS,
@@ -74,6 +91,8 @@ class SetupRayCluster(BaseOperator):
         self.conn_id = conn_id
         self.ray_cluster_yaml = ray_cluster_yaml
         self.kuberay_version = kuberay_version
+        #: A template's text is no longer the default's.
+        self._installs = asked(kuberay_version)
         self.gpu_device_plugin_yaml = gpu_device_plugin_yaml
         self.update_if_exists = update_if_exists
         self.cluster_timeout_seconds = cluster_timeout_seconds
@@ -91,10 +110,17 @@ class SetupRayCluster(BaseOperator):
 
     def execute(self, context: Context) -> None:
         """Create the cluster or take the one there is, and wait for it."""
-        from airfreight.ray import kubernetes
+        from airfreight.ray import installation, kubernetes
 
         with versions.no_retry_in_vain(), guard(self):
             description = kubernetes.describe(self.ray_cluster_yaml, folder(context), of_run(context))
+            installation.prepare(
+                self.hook.connection,
+                version=self.kuberay_version if self._installs else None,
+                plugin=self.gpu_device_plugin_yaml,
+                folder=folder(context),
+                tell=self.log,
+            )
             self.cluster = kubernetes.apply(
                 self.hook.connection, description, update=flag(self.update_if_exists), tell=self.log
             )
@@ -136,8 +162,8 @@ class DeleteRayCluster(BaseOperator):
 
     :param conn_id: the Airflow connection, of the type ``ray``, which says where Kubernetes is.
     :param ray_cluster_yaml: the ``RayCluster``, as :class:`SetupRayCluster` has it.
-    :param gpu_device_plugin_yaml: taken for the sake of DAGs written for astronomer's provider, without effect: other
-        clusters may need the device plugin.
+    :param gpu_device_plugin_yaml: the device plugin, as :class:`SetupRayCluster` has it: what that has created of it is
+        deleted, unless there are other clusters. KubeRay stays.
     :param cluster_timeout_seconds: how long it may take until the cluster is gone.
     """
 
@@ -149,7 +175,7 @@ class DeleteRayCluster(BaseOperator):
         self,
         conn_id: str,
         ray_cluster_yaml: str | dict[str, Any],
-        gpu_device_plugin_yaml: str = "",
+        gpu_device_plugin_yaml: str | dict[str, Any] = "",
         *,
         cluster_timeout_seconds: float = CLUSTER_TIMEOUT_SECONDS,
         **kwargs: Any,
@@ -169,11 +195,15 @@ class DeleteRayCluster(BaseOperator):
 
     def execute(self, context: Context) -> None:
         """Delete it, and wait."""
-        from airfreight.ray import kubernetes
+        from airfreight.ray import installation, kubernetes
 
         with versions.no_retry_in_vain():
             description = kubernetes.describe(self.ray_cluster_yaml, folder(context), of_run(context))
-            kubernetes.remove(self.hook.connection, description, seconds=self.cluster_timeout_seconds, tell=self.log)
+            connection = self.hook.connection
+            kubernetes.remove(connection, description, seconds=self.cluster_timeout_seconds, tell=self.log)
+            if plugin := self.gpu_device_plugin_yaml:
+                namespace = description["metadata"].get("namespace")
+                installation.remove_plugin(connection, plugin, namespace, folder(context), tell=self.log)
 
 
 # What the operators with a cluster share

@@ -151,7 +151,7 @@ def read(connection: Any, conn_id: str, environ: Mapping[str, str] = os.environ)
     token, basic = _credentials(connection, extra, environ)
     kubernetes = {
         name: value
-        for name in ("kube_config_path", "kube_config", "namespace", "cluster_context")
+        for name in ("kube_config_path", "kube_config", "namespace", "cluster_context", "kuberay_manifests")
         if (value := extra.get(name)) is not None
     }
     for name in ("in_cluster", "disable_verify_ssl", "disable_tcp_keepalive"):

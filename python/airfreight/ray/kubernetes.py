@@ -112,7 +112,7 @@ def describe(
     :param what: the parameter that is given, for errors.
     :raises InvalidError: it is no YAML of one mapping.
     """
-    description = given if not isinstance(given, str) else _parse(*_text(given, folder, what))
+    description = given if not isinstance(given, str) else parse(*text_of(given, folder, what))
     if not isinstance(description, dict):
         raise InvalidError(
             f"{what} describes nothing: it holds {type(description).__name__}, not a mapping",
@@ -125,8 +125,14 @@ def describe(
     return description
 
 
-def _text(given: str, folder: str | None, what: str) -> tuple[str, str]:
-    """YAML, and where it stands."""
+def text_of(given: str, folder: str | None, what: str) -> tuple[str, str]:
+    """
+    YAML, and where it stands.
+
+    :param given: YAML, or a file or URL that holds it.
+    :param folder: where relative paths start.
+    :param what: the parameter that is given, for errors.
+    """
     stripped = given.strip()
     if stripped.startswith(("http://", "https://")):
         return _fetch(stripped, what), f"`{stripped}`"
@@ -154,7 +160,8 @@ def _fetch(url: str, what: str) -> str:
         raise UnavailableError(f"cannot fetch {what} from {url}: {error}") from error
 
 
-def _parse(text: str, where: str) -> Any:
+def parse(text: str, where: str) -> Any:
+    """The one document of some YAML."""
     import yaml  # type: ignore[import-untyped]
 
     try:

@@ -94,6 +94,7 @@ async fn serve(arguments: Arguments) -> std::io::Result<()> {
         port: arguments.port,
         token: arguments.token,
         has_operator: !arguments.no_operator,
+        namespaces: None,
         dashboard: arguments.dashboard,
         load_balancer: arguments.load_balancer,
         plot: arguments.script.plot(Duration::from_millis(arguments.pause_ms)),

@@ -25,11 +25,16 @@ const SPEC: [&str; 14] = [
 const MANAGERS_BY: &str = "the managedBy field value must be either 'ray.io/kuberay-operator' or \
                            'kueue.x-k8s.io/multikueue'";
 
+const UNCHECKED: &str = ", <nil>: Invalid value: null: some validation rules were not checked because the object was \
+                         invalid; correct the existing errors to complete validation]";
+
 /// Who patches, and how.
 pub(super) struct Manner<'a> {
     pub(super) manager: &'a str,
     pub(super) force: bool,
     pub(super) dry_run: bool,
+    /// Unknown fields are refused, not dropped.
+    pub(super) is_strict: bool,
     pub(super) is_status: bool,
 }
 
@@ -60,6 +65,10 @@ pub(super) fn apply(store: &mut Store, key: &Key, wanted: &Value, manner: &Manne
         if is_stale(wanted, live) {
             return changed_meanwhile(key);
         }
+        if let Some(other) = wanted["metadata"]["uid"].as_str().filter(|uid| live["metadata"]["uid"] != *uid) {
+            let wrong = format!("metadata.uid: Invalid value: \"{other}\": field is immutable");
+            return unprocessable(key, &wrong);
+        }
         let owner = store.scalers.get(key).map_or(manner.manager, String::as_str);
         if owner != manner.manager && wanted["spec"].get("workerGroupSpecs").is_some() && !manner.force {
             let conflict = format!("conflict with \"{owner}\" using ray.io/v1");
@@ -74,7 +83,15 @@ pub(super) fn apply(store: &mut Store, key: &Key, wanted: &Value, manner: &Manne
     for place in ["/metadata/labels", "/metadata/annotations", "/spec"] {
         merge_fields(&mut merged, place, wanted.pointer(place), before.pointer(place));
     }
-    complete(&mut merged["spec"]);
+    if key.group() != Some("ray.io") {
+        // What other kinds have besides: rules, subjects, data.
+        let own = ["apiVersion", "kind", "metadata", "spec", "status"];
+        let more = wanted.as_object().into_iter().flatten().filter(|(field, _)| !own.contains(&field.as_str()));
+        for (field, value) in more {
+            merged[field.as_str()] = value.clone();
+        }
+    }
+    complete(key, &mut merged["spec"]);
     if let Some(answer) = invalid(key, &merged) {
         return answer;
     }
@@ -154,28 +171,83 @@ pub(super) fn put(store: &mut Store, key: &Key, wanted: &Value, manner: &Manner<
     finish(store, key, &live, next, manner)
 }
 
-pub(super) fn create(store: &mut Store, key: &Key, wanted: &Value) -> Answer {
+pub(super) fn create(store: &mut Store, key: &Key, wanted: &Value, manner: &Manner<'_>) -> Answer {
     if let Some(live) = store.object(key) {
         let ending = if live["metadata"]["deletionTimestamp"].is_string() { "object is being deleted: " } else { "" };
         let message = format!("{ending}{} \"{}\" already exists", key.resource(), key.name);
         return refuse(409, "AlreadyExists", &message, super::answer::details(key));
     }
+    if !is_name(&key.name) {
+        let wrong = format!(
+            "metadata.name: Invalid value: \"{}\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric \
+             characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex \
+             used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
+            key.name
+        );
+        return unprocessable(key, &wrong);
+    }
     let mut object = wanted.clone();
-    if key.plural == "rayclusters" {
-        complete(&mut object["spec"]);
-        if let Some(answer) = invalid(key, &object) {
-            return answer;
+    if key.plural == "rayclusters"
+        && let Some(unknown) = unknown(&object["spec"])
+    {
+        if manner.is_strict {
+            let message = format!(
+                "{kind} in version \"v1\" cannot be handled as a {kind}: strict decoding error: unknown field \
+                 \"spec.{unknown}\"",
+                kind = key.kind()
+            );
+            return refuse(400, "BadRequest", &message, Value::Null);
         }
+        object["spec"].as_object_mut().map(|spec| spec.remove(&unknown));
+    }
+    complete(key, &mut object["spec"]);
+    if let Some(answer) = invalid(key, &object) {
+        return answer;
+    }
+    if key.plural == "namespaces" {
+        object["metadata"]["labels"]["kubernetes.io/metadata.name"] = key.name.clone().into();
+        object["spec"] = json!({"finalizers": ["kubernetes"]});
+        object["status"] = json!({"phase": "Active"});
+    }
+    if manner.dry_run {
+        return answer_json(201, &object);
     }
     answer_json(201, &store.create(key, object))
 }
 
+/// Whether something may be called so.
+fn is_name(name: &str) -> bool {
+    let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
+    let is_end = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    name.chars().all(is_allowed) && is_end(name.chars().next()) && is_end(name.chars().last())
+}
+
+/// What the schema refuses, as it says so.
+fn unprocessable(key: &Key, wrong: &str) -> Answer {
+    let group = key.group().map(|group| format!(".{group}")).unwrap_or_default();
+    let message = format!("{}{group} \"{}\" is invalid: {wrong}", key.kind(), key.name);
+    let details = json!({"name": key.name, "group": key.group(), "kind": key.kind()});
+    refuse(422, "Invalid", &message, details)
+}
+
 fn finish(store: &mut Store, key: &Key, live: &Value, mut next: Value, manner: &Manner<'_>) -> Answer {
-    if key.plural == "rayclusters" && !manner.is_status {
-        complete(&mut next["spec"]);
+    if manner.is_status {
+        for field in ["failed", "succeeded"] {
+            if key.plural == "rayjobs" && next["status"][field].is_null() {
+                next["status"][field] = 0.into();
+            }
+        }
+        if let Some(answer) = invalid_status(key, &next) {
+            return answer;
+        }
+    } else {
+        complete(key, &mut next["spec"]);
         if let Some(answer) = invalid(key, &next) {
             return answer;
         }
+    }
+    if let Some(answer) = held_anew(key, live, &next) {
+        return answer;
     }
     if manner.dry_run {
         return answer_json(200, &next);
@@ -233,23 +305,71 @@ fn merge_values(into: &mut Value, patch: &Value) {
 }
 
 /// What the schema puts where nothing was said.
-fn complete(spec: &mut Value) {
-    for group in spec["workerGroupSpecs"].as_array_mut().into_iter().flatten() {
+fn complete(key: &Key, spec: &mut Value) {
+    let cluster = match key.plural.as_str() {
+        "rayclusters" => spec,
+        "rayjobs" => {
+            for field in ["backoffLimit", "ttlSecondsAfterFinished"] {
+                if spec[field].is_null() {
+                    spec[field] = 0.into();
+                }
+            }
+            let Some(cluster) = spec.get_mut("rayClusterSpec") else { return };
+            cluster
+        }
+        _ => return,
+    };
+    for group in cluster["workerGroupSpecs"].as_array_mut().into_iter().flatten() {
         for (field, value) in [("numOfHosts", 1), ("priority", 0), ("replicas", 0)] {
             if group[field].is_null() {
                 group[field] = value.into();
             }
         }
     }
-    if spec["workerGroupSpecs"].is_null() {
-        spec.as_object_mut().map(|spec| spec.remove("workerGroupSpecs"));
+    if cluster["workerGroupSpecs"].is_null() {
+        cluster.as_object_mut().map(|cluster| cluster.remove("workerGroupSpecs"));
     }
+}
+
+/// A field of a cluster that nobody knows.
+fn unknown(spec: &Value) -> Option<String> {
+    spec.as_object()?.keys().find(|field| !SPEC.contains(&field.as_str())).cloned()
+}
+
+/// Who ends can't be held by somebody new.
+fn held_anew(key: &Key, live: &Value, next: &Value) -> Option<Answer> {
+    let held = |object: &Value| object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+    let before = held(live);
+    let new: Vec<Value> = held(next).into_iter().filter(|each| !before.contains(each)).collect();
+    if new.is_empty() || !live["metadata"]["deletionTimestamp"].is_string() {
+        return None;
+    }
+    let names: Vec<String> = new.iter().map(Value::to_string).collect();
+    let wrong = format!(
+        "metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new \
+         finalizers []string{{{}}}",
+        names.join(", ")
+    );
+    Some(unprocessable(key, &wrong))
+}
+
+/// What the schema refuses of a status.
+fn invalid_status(key: &Key, object: &Value) -> Option<Answer> {
+    let mut conditions = object["status"]["conditions"].as_array()?.iter();
+    let index = conditions.position(|one| {
+        key.group() == Some("ray.io") && !matches!(one["status"].as_str(), Some("True" | "False" | "Unknown"))
+    })?;
+    let given = &object["status"]["conditions"][index]["status"];
+    let wrong = format!(
+        "[status.conditions[{index}].status: Unsupported value: {given}: supported values: \"True\", \"False\", \
+         \"Unknown\"{UNCHECKED}"
+    );
+    Some(unprocessable(key, &wrong))
 }
 
 /// What apply can't even read.
 fn untyped(spec: &Value) -> Option<String> {
-    let unknown = spec.as_object()?.keys().find(|field| !SPEC.contains(&field.as_str()));
-    if let Some(unknown) = unknown {
+    if let Some(unknown) = unknown(spec) {
         return Some(format!(".spec.{unknown}: field not declared in schema"));
     }
     let groups = spec["workerGroupSpecs"].as_array()?;
@@ -260,12 +380,16 @@ fn untyped(spec: &Value) -> Option<String> {
 
 /// What the schema refuses.
 fn invalid(key: &Key, object: &Value) -> Option<Answer> {
+    let (spec, rest) = (&object["spec"], UNCHECKED);
+    if key.plural == "rayjobs" && spec["backoffLimit"].is_string() {
+        let field = "spec.backoffLimit";
+        let wrong =
+            format!("[{field}: Invalid value: \"string\": {field} in body must be of type integer: \"string\"{rest}");
+        return Some(unprocessable(key, &wrong));
+    }
     if key.plural != "rayclusters" {
         return None;
     }
-    let spec = &object["spec"];
-    let rest = ", <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; \
-                correct the existing errors to complete validation]";
     let mode = spec["authOptions"]["mode"].as_str().unwrap_or("token");
     let replicas =
         spec["workerGroupSpecs"].as_array().into_iter().flatten().position(|group| group["replicas"].is_string());
@@ -289,7 +413,5 @@ fn invalid(key: &Key, object: &Value) -> Option<Answer> {
         }
         format!("spec.managedBy: Invalid value: \"{manager}\": {MANAGERS_BY}")
     };
-    let message = format!("RayCluster.ray.io \"{}\" is invalid: {wrong}", key.name);
-    let details = json!({"name": key.name, "group": "ray.io", "kind": "RayCluster"});
-    Some(refuse(422, "Invalid", &message, details))
+    Some(unprocessable(key, &wrong))
 }

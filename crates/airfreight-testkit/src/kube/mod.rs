@@ -7,10 +7,13 @@
 mod answer;
 mod apply;
 mod control;
+mod delete;
 mod forward;
+mod kinds;
 mod operator;
 mod serve;
 mod store;
+mod system;
 mod workloads;
 
 use std::net::SocketAddr;
@@ -36,6 +39,8 @@ pub struct KubeOptions {
     pub token: Option<String>,
     /// Whether KubeRay's objects are known.
     pub has_operator: bool,
+    /// The namespaces of the beginning; `None`: any that is asked for.
+    pub namespaces: Option<Vec<String>>,
     /// Where forwarded ports lead, whatever their number: a Ray that runs on this host.
     pub dashboard: Option<SocketAddr>,
     /// Where a load balancer's address and the dashboard's port behind it lead; heads have no such address without it.
@@ -46,7 +51,15 @@ pub struct KubeOptions {
 
 impl Default for KubeOptions {
     fn default() -> Self {
-        Self { port: 0, token: None, has_operator: true, dashboard: None, load_balancer: None, plot: Plot::default() }
+        Self {
+            port: 0,
+            token: None,
+            has_operator: true,
+            namespaces: None,
+            dashboard: None,
+            load_balancer: None,
+            plot: Plot::default(),
+        }
     }
 }
 
@@ -65,7 +78,11 @@ impl KubeServer {
     pub async fn start(options: KubeOptions) -> std::io::Result<Self> {
         let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], options.port))).await?;
         let address = listener.local_addr()?;
+        let namespaces = options.namespaces.clone();
         let shared = Arc::new(Shared::new(options));
+        for name in namespaces.into_iter().flatten() {
+            shared.put("namespaces", "", serde_json::json!({"metadata": {"name": name}}));
+        }
         let tasks = vec![
             tokio::spawn(serve::accept(Arc::clone(&shared), listener, address)),
             tokio::spawn(operator::run(Arc::clone(&shared))),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::serve::Shared;
 use super::store::Key;
-use super::workloads;
+use super::{system, workloads};
 
 /// The annotation by which a cluster asks for a script of its own.
 const SCRIPT: &str = "test/script";
@@ -133,6 +133,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             }
         }
         workloads::look(&shared, &mut known);
+        system::look(&shared, &mut known);
         shared.collect_garbage();
         if changed.changed().await.is_err() {
             return;

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -24,7 +26,7 @@ use super::answer::{self, Answer, failure, not_found, refuse, text, unserved};
 use super::apply::{self, Manner};
 use super::operator::Plot;
 use super::store::{Key, Store};
-use super::{KubeOptions, control, forward};
+use super::{KubeOptions, control, delete, forward, kinds};
 
 /// A request that has arrived.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -123,6 +125,16 @@ impl Shared {
         lock(&self.plot)
     }
 
+    /// KubeRay's kinds that are served: those that are defined, besides those of the beginning.
+    fn ray_kinds(&self) -> Vec<String> {
+        if self.options.has_operator {
+            return kinds::RAY_PLURALS.map(str::to_owned).to_vec();
+        }
+        let defined = self.store().all("customresourcedefinitions");
+        let served = defined.iter().filter(|(_, object)| !object["status"].is_null());
+        served.filter_map(|(key, _)| key.name.strip_suffix(".ray.io").map(str::to_owned)).collect()
+    }
+
     pub(super) fn token(&self) -> MutexGuard<'_, Option<String>> {
         lock(&self.token)
     }
@@ -159,12 +171,12 @@ impl Shared {
     }
 
     pub(super) fn merge_status(&self, key: &Key, status: &Value) {
-        let manner = Manner { manager: "operator", force: false, dry_run: false, is_status: true };
+        let manner = Manner { manager: "operator", force: false, dry_run: false, is_strict: false, is_status: true };
         apply::merge(&mut self.store(), key, &json!({"status": status}), &manner);
     }
 
     pub(super) fn scale(&self, key: &Key, group: usize, replicas: i64) {
-        let manner = Manner { manager: "autoscaler", force: false, dry_run: false, is_status: false };
+        let manner = Manner { manager: "autoscaler", force: false, dry_run: false, is_strict: false, is_status: false };
         let path = format!("/spec/workerGroupSpecs/{group}/replicas");
         let steps = json!([{"op": "replace", "path": path, "value": replicas}]);
         apply::json_patch(&mut self.store(), key, &steps, &manner);
@@ -298,10 +310,11 @@ async fn serve(shared: Arc<Shared>, mut request: Request<Incoming>) -> io::Resul
     {
         return Ok(refuse(401, "Unauthorized", "Unauthorized", Value::Null));
     }
-    if request.uri().path() == "/apis/ray.io/v1" && shared.options.has_operator {
-        return Ok(answer::json(200, &json!({"kind": "APIResourceList"})));
+    let kinds = shared.ray_kinds();
+    if let Some(answer) = kinds::discovery(request.uri().path(), &kinds) {
+        return Ok(answer::json(200, &answer));
     }
-    let Some(route) = Route::of(request.uri().path(), request.uri().query(), shared.options.has_operator) else {
+    let Some(route) = Route::of(request.uri().path(), request.uri().query(), &kinds) else {
         return Ok(unserved());
     };
     let verb = route.verb(request.method());
@@ -309,17 +322,26 @@ async fn serve(shared: Arc<Shared>, mut request: Request<Incoming>) -> io::Resul
         .subresource
         .as_ref()
         .map_or_else(|| route.key.plural.clone(), |subresource| format!("{}/{subresource}", route.key.plural));
-    if shared.denied().contains(&(verb.to_owned(), resource.clone())) {
-        return Ok(forbidden(&route, verb, &resource));
+    // To apply what isn't there is to create it, too.
+    let creates =
+        request.method() == Method::PATCH && route.subresource.is_none() && shared.store().object(&route.key).is_none();
+    for verb in std::iter::once(verb).chain(creates.then_some("create")) {
+        if shared.denied().contains(&(verb.to_owned(), resource.clone())) {
+            return Ok(forbidden(&route, verb, &resource));
+        }
     }
     if route.subresource.as_deref() == Some("portforward") {
         let upgrade = hyper::upgrade::on(&mut request);
         let port = route.query("ports").and_then(|port| port.parse().ok()).unwrap_or(0);
-        if shared.store().object(&route.key).is_none() {
-            return Ok(not_found(&route.key));
-        }
+        let Some(pod) = shared.store().object(&route.key).cloned() else { return Ok(not_found(&route.key)) };
         let opened = forward::forward(request.headers(), upgrade, port, shared.options.dashboard, shared.cuts());
-        return Ok(opened.unwrap_or_else(|| refuse(400, "BadRequest", "unable to upgrade", Value::Null)));
+        return Ok(opened.unwrap_or_else(|| {
+            let message = match &pod["status"]["hostIP"] {
+                Value::Null => format!("pod {} does not have a host assigned", route.key.name),
+                _ => "unable to upgrade".to_owned(),
+            };
+            refuse(400, "BadRequest", &message, Value::Null)
+        }));
     }
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
@@ -331,10 +353,12 @@ fn forbidden(route: &Route, verb: &str, resource: &str) -> Answer {
     let key = &route.key;
     let group = key.group().unwrap_or_default();
     let subject = if key.name.is_empty() { key.resource() } else { format!("{} \"{}\"", key.resource(), key.name) };
+    let place = match key.namespace.as_str() {
+        "" => "at the cluster scope".to_owned(),
+        namespace => format!("in the namespace \"{namespace}\""),
+    };
     let message = format!(
-        "{subject} is forbidden: User \"nobody\" cannot {verb} resource \"{resource}\" in API group \"{group}\" in the \
-         namespace \"{}\"",
-        key.namespace
+        "{subject} is forbidden: User \"nobody\" cannot {verb} resource \"{resource}\" in API group \"{group}\" {place}"
     );
     refuse(403, "Forbidden", &message, answer::details(key))
 }
@@ -348,23 +372,29 @@ struct Route {
 
 impl Route {
     /// `None`: nobody serves it.
-    fn of(path: &str, query: Option<&str>, has_operator: bool) -> Option<Self> {
+    fn of(path: &str, query: Option<&str>, ray_kinds: &[String]) -> Option<Self> {
         let parts: Vec<String> =
             path.trim_matches('/').split('/').map(|part| percent_decode_str(part).decode_utf8_lossy().into()).collect();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-        let rest = match parts.as_slice() {
-            ["apis", "ray.io", ..] if !has_operator => return None,
-            ["apis", "ray.io" | "networking.k8s.io", "v1", rest @ ..] | ["api", "v1", rest @ ..] => rest,
+        let (group, version, rest) = match parts.as_slice() {
+            ["apis", group, version, rest @ ..] => (*group, *version, rest),
+            ["api", "v1", rest @ ..] => ("", "v1", rest),
             _ => return None,
         };
         let (namespace, plural, name, subresource) = match rest {
-            ["namespaces", namespace, plural] => (namespace, plural, "", None),
-            ["namespaces", namespace, plural, name] => (namespace, plural, *name, None),
+            ["namespaces", namespace, plural] => (*namespace, *plural, "", None),
+            ["namespaces", namespace, plural, name] => (*namespace, *plural, *name, None),
             ["namespaces", namespace, plural, name, subresource] => {
-                (namespace, plural, *name, Some((*subresource).to_owned()))
+                (*namespace, *plural, *name, Some((*subresource).to_owned()))
             }
+            // Of the whole cluster, or of all namespaces.
+            [plural] => ("", *plural, "", None),
+            [plural, name] => ("", *plural, *name, None),
             _ => return None,
         };
+        if !kinds::is_served(group, version, plural, ray_kinds) {
+            return None;
+        }
         let query = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect();
         Some(Self { key: Key::new(plural, namespace, name), subresource, query })
     }
@@ -384,6 +414,21 @@ impl Route {
             _ if self.key.name.is_empty() => "list",
             _ => "get",
         }
+    }
+
+    /// Why nothing can be selected like that.
+    fn unselectable(&self) -> Option<Answer> {
+        let refuse = |message: String| Some(refuse(400, "BadRequest", &message, Value::Null));
+        if self.query("labelSelector").is_some_and(|labels| labels.contains("===")) {
+            return refuse("unable to parse requirement: found '=', expected: identifier".into());
+        }
+        let fields = self.query("fieldSelector").unwrap_or_default();
+        let names = fields.split(',').filter_map(|pair| pair.split_once('=')).map(|(name, _)| name);
+        let is_known = |name: &&str| self.key.group() != Some("ray.io") || name.starts_with("metadata.");
+        names
+            .into_iter()
+            .find(|name| !is_known(name))
+            .and_then(|name| refuse(format!("field label not supported: {name}")))
     }
 
     /// Whether the selectors take an object.
@@ -407,6 +452,7 @@ fn carry_out(shared: &Arc<Shared>, method: &Method, route: &Route, content_type:
         manager: route.query("fieldManager").unwrap_or_default(),
         force: route.query("force") == Some("true"),
         dry_run: route.query("dryRun") == Some("All"),
+        is_strict: route.query("fieldValidation") == Some("Strict"),
         is_status: route.subresource.as_deref() == Some("status"),
     };
     let mut store = shared.store();
@@ -421,14 +467,37 @@ fn carry_out(shared: &Arc<Shared>, method: &Method, route: &Route, content_type:
         }
         Method::GET if key.name.is_empty() => list(&store, route),
         Method::GET => store.object(key).map_or_else(|| not_found(key), |object| answer::json(200, object)),
+        Method::POST if key.plural == "selfsubjectaccessreviews" => {
+            let mut review = wanted();
+            let asked = &review["spec"]["resourceAttributes"];
+            let text = |field: &str| asked[field].as_str().unwrap_or_default().to_owned();
+            let is_allowed = !shared.denied().contains(&(text("verb"), text("resource")));
+            review["status"] = json!({"allowed": is_allowed});
+            answer::json(201, &review)
+        }
         Method::POST => {
-            let wanted = wanted();
+            let wanted = match serde_json::from_slice::<Value>(body) {
+                Ok(wanted) => wanted,
+                Err(_) => return unreadable(key, body),
+            };
             let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
-            apply::create(&mut store, &Key::new(&key.plural, &key.namespace, name), &wanted)
+            let key = Key::new(&key.plural, &key.namespace, name);
+            if let Some(answer) = misplaced(&store, shared.options.namespaces.is_some(), &key, &wanted) {
+                return answer;
+            }
+            apply::create(&mut store, &key, &wanted, &manner)
         }
         Method::PUT => apply::put(&mut store, key, &wanted(), &manner),
         Method::PATCH => match content_type {
-            "application/apply-patch+yaml" => apply::apply(&mut store, key, &wanted(), &manner),
+            "application/apply-patch+yaml" => {
+                let Some(wanted) = yaml(body) else { return unreadable(key, body) };
+                if store.object(key).is_none()
+                    && let Some(answer) = misplaced(&store, shared.options.namespaces.is_some(), key, &wanted)
+                {
+                    return answer;
+                }
+                apply::apply(&mut store, key, &wanted, &manner)
+            }
             "application/merge-patch+json" => apply::merge(&mut store, key, &wanted(), &manner),
             "application/json-patch+json" => apply::json_patch(&mut store, key, &wanted(), &manner),
             _ => refuse(
@@ -439,47 +508,94 @@ fn carry_out(shared: &Arc<Shared>, method: &Method, route: &Route, content_type:
                 Value::Null,
             ),
         },
-        Method::DELETE => delete(&mut store, key, &wanted()),
+        Method::DELETE if key.name.is_empty() => {
+            let deleted = list(&store, route);
+            for key in chosen(&store, route) {
+                store.remove(&key);
+            }
+            deleted
+        }
+        Method::DELETE => delete::delete(&mut store, key, &wanted(), route.query("propagationPolicy")),
         _ => unserved(),
     }
 }
 
-fn delete(store: &mut Store, key: &Key, options: &Value) -> Answer {
-    let Some(live) = store.object(key).cloned() else { return not_found(key) };
-    let uid = live["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
-    if let Some(wanted) = options["preconditions"]["uid"].as_str().filter(|wanted| *wanted != uid) {
+/// JSON, or the YAML that an applied object may be.
+fn yaml(body: &[u8]) -> Option<Value> {
+    serde_json::from_slice(body).ok().or_else(|| serde_saphyr::from_slice(body).ok())
+}
+
+fn unreadable(key: &Key, body: &[u8]) -> Answer {
+    let message = format!(
+        "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: \
+         unexpected end of JSON input ({})",
+        key.kind(),
+        String::from_utf8_lossy(body)
+    );
+    refuse(400, "BadRequest", &message, Value::Null)
+}
+
+/// Why an object can't be created where the path says.
+fn misplaced(store: &Store, are_namespaces_known: bool, key: &Key, wanted: &Value) -> Option<Answer> {
+    let own = wanted["metadata"]["namespace"].as_str();
+    if own.is_some_and(|own| !key.namespace.is_empty() && own != key.namespace) {
+        let message = "the namespace of the provided object does not match the namespace sent on the request";
+        return Some(refuse(400, "BadRequest", message, Value::Null));
+    }
+    if !are_namespaces_known || key.namespace.is_empty() {
+        return None;
+    }
+    let namespace = Key::new("namespaces", "", &key.namespace);
+    let Some(found) = store.object(&namespace) else { return Some(not_found(&namespace)) };
+    if found["metadata"]["deletionTimestamp"].is_string() {
         let message = format!(
-            "Operation cannot be fulfilled on RayCluster.ray.io \"{}\": the UID in the precondition ({wanted}) does not \
-             match the UID in record ({uid}). The object might have been deleted and then recreated",
-            key.name
+            "{} \"{}\" is forbidden: unable to create new content in namespace {} because it is being terminated",
+            key.resource(),
+            key.name,
+            key.namespace
         );
-        return refuse(409, "Conflict", &message, answer::details(key));
+        return Some(refuse(403, "Forbidden", &message, answer::details(key)));
     }
-    if live["metadata"]["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty()) {
-        let mut ending = live;
-        ending["metadata"]["deletionTimestamp"] = "2026-11-21T03:41:55Z".into();
-        ending["metadata"]["deletionGracePeriodSeconds"] = 0.into();
-        return answer::json(200, &store.update(key, ending));
-    }
-    store.remove(key);
-    let mut details = answer::details(key);
-    details["uid"] = uid.into();
-    answer::json(
-        200,
-        &json!({
-            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details,
-        }),
-    )
+    None
+}
+
+/// The objects that the path and the selectors choose.
+fn chosen(store: &Store, route: &Route) -> Vec<Key> {
+    let found = store.list(&route.key.plural, &route.key.namespace);
+    found.into_iter().filter(|(_, object)| route.takes(object)).map(|(key, _)| key.clone()).collect()
 }
 
 fn list(store: &Store, route: &Route) -> Answer {
-    let found = store.list(&route.key.plural, &route.key.namespace);
-    let items: Vec<&Value> = found.into_iter().map(|(_, object)| object).filter(|object| route.takes(object)).collect();
+    if let Some(answer) = route.unselectable() {
+        return answer;
+    }
+    let version = route.query("resourceVersion").and_then(|version| version.parse::<u64>().ok()).unwrap_or(0);
+    if version > store.version {
+        let message = format!("Timeout: Too large resource version: {version}, current: {}", store.version);
+        return refuse(504, "Timeout", &message, json!({"retryAfterSeconds": 1}));
+    }
+    let mut keys = chosen(store, route);
+    if let Some(token) = route.query("continue") {
+        let Some(last) = BASE64_URL_SAFE_NO_PAD.decode(token).ok().and_then(|last| String::from_utf8(last).ok()) else {
+            let message = "invalid continue token: continue key is not valid: invalid character";
+            return refuse(400, "BadRequest", message, Value::Null);
+        };
+        keys.retain(|key| key.name > last);
+    }
+    let limit = route.query("limit").and_then(|limit| limit.parse().ok()).unwrap_or(usize::MAX);
+    let left = keys.len().saturating_sub(limit);
+    keys.truncate(limit);
+    let mut metadata = json!({"continue": "", "resourceVersion": store.version.to_string()});
+    if let Some(last) = keys.last().filter(|_| left > 0) {
+        metadata["continue"] = BASE64_URL_SAFE_NO_PAD.encode(&last.name).into();
+        metadata["remainingItemCount"] = left.into();
+    }
+    let items: Vec<&Value> = keys.iter().filter_map(|key| store.object(key)).collect();
     answer::json(
         200,
         &json!({
             "apiVersion": route.key.api_version(), "kind": format!("{}List", route.key.kind()), "items": items,
-            "metadata": {"continue": "", "resourceVersion": store.version.to_string()},
+            "metadata": metadata,
         }),
     )
 }
@@ -531,7 +647,8 @@ async fn tell(shared: &Shared, route: &Route, from: u64, sender: &mpsc::Sender<B
     while at != u64::MAX && shared.epoch.load(Ordering::Relaxed) == epoch {
         let news: Vec<Bytes> = {
             let store = shared.store();
-            let is_mine = |key: &Key| key.plural == route.key.plural && key.namespace == route.key.namespace;
+            let is_there = |key: &Key| route.key.namespace.is_empty() || key.namespace == route.key.namespace;
+            let is_mine = |key: &Key| key.plural == route.key.plural && is_there(key);
             let mut news: Vec<Bytes> = store
                 .changes
                 .iter()

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::kinds;
+
 /// Which object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
@@ -23,11 +25,7 @@ impl Key {
     }
 
     pub(super) fn group(&self) -> Option<&'static str> {
-        match self.plural.as_str() {
-            plural if plural.starts_with("ray") => Some("ray.io"),
-            "ingresses" => Some("networking.k8s.io"),
-            _ => None,
-        }
+        kinds::of(&self.plural).map(|kind| kind.group).filter(|group| !group.is_empty())
     }
 
     /// As messages call its kind.
@@ -36,25 +34,11 @@ impl Key {
     }
 
     pub(super) fn kind(&self) -> &'static str {
-        match self.plural.as_str() {
-            "rayclusters" => "RayCluster",
-            "rayjobs" => "RayJob",
-            "rayservices" => "RayService",
-            "pods" => "Pod",
-            "services" => "Service",
-            "secrets" => "Secret",
-            "events" => "Event",
-            "ingresses" => "Ingress",
-            _ => "Object",
-        }
+        kinds::of(&self.plural).map_or("Object", |kind| kind.name)
     }
 
-    pub(super) fn api_version(&self) -> &'static str {
-        match self.group() {
-            Some("ray.io") => "ray.io/v1",
-            Some(_) => "networking.k8s.io/v1",
-            None => "v1",
-        }
+    pub(super) fn api_version(&self) -> String {
+        self.group().map_or_else(|| "v1".to_owned(), |group| format!("{group}/v1"))
     }
 }
 
@@ -98,8 +82,10 @@ impl Store {
         self.objects.get(key)
     }
 
+    /// All of a kind in a namespace, or in all of them if it is empty.
     pub(super) fn list(&self, plural: &str, namespace: &str) -> Vec<(&Key, &Value)> {
-        self.objects.iter().filter(|(key, _)| key.plural == plural && key.namespace == namespace).collect()
+        let is_there = |key: &Key| namespace.is_empty() || key.namespace == namespace;
+        self.objects.iter().filter(|(key, _)| key.plural == plural && is_there(key)).collect()
     }
 
     /// All of a kind, wherever they are.
@@ -115,12 +101,16 @@ impl Store {
         object["kind"] = key.kind().into();
         let metadata = &mut object["metadata"];
         metadata["name"] = key.name.clone().into();
-        metadata["namespace"] = key.namespace.clone().into();
+        if !key.namespace.is_empty() {
+            metadata["namespace"] = key.namespace.clone().into();
+        }
         metadata["uid"] = format!("00000000-0000-4000-8000-{:012}", self.uids).into();
         if metadata["creationTimestamp"].is_null() {
             metadata["creationTimestamp"] = format!("{:.0}", jiff::Timestamp::now()).into();
         }
-        metadata["generation"] = 1.into();
+        if has_generation(&key.plural) {
+            metadata["generation"] = 1.into();
+        }
         self.write(key, object, "ADDED")
     }
 
@@ -131,7 +121,8 @@ impl Store {
             return object;
         }
         let is_ending = |object: &Value| object["metadata"]["deletionTimestamp"].is_string();
-        if old["spec"] != object["spec"] || is_ending(old) != is_ending(&object) {
+        let is_changed = old["spec"] != object["spec"] || is_ending(old) != is_ending(&object);
+        if is_changed && has_generation(&key.plural) {
             let generation = old["metadata"]["generation"].as_i64().unwrap_or(1);
             object["metadata"]["generation"] = json!(generation + 1);
         }
@@ -159,4 +150,9 @@ impl Store {
     fn tell(&mut self, kind: &'static str, key: &Key, object: Value) {
         self.changes.push(Change { version: self.version, kind, key: key.clone(), object });
     }
+}
+
+/// Whether an object's changes are counted.
+fn has_generation(plural: &str) -> bool {
+    !matches!(plural, "configmaps" | "events" | "namespaces" | "secrets" | "serviceaccounts")
 }

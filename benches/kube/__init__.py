@@ -1,0 +1,1 @@
+"""Waiting for many Ray clusters on Kubernetes in one event loop."""
