@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -27,6 +27,9 @@ use super::apply::{self, Manner};
 use super::operator::Plot;
 use super::store::{Key, Store};
 use super::{KubeOptions, control, delete, forward, kinds};
+
+/// A watch to which nothing happens hears how far it is at most so often; of a real server, once a minute.
+const BOOKMARKS: Duration = Duration::from_secs(5);
 
 /// A request that has arrived.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -643,7 +646,7 @@ async fn tell(shared: &Shared, route: &Route, from: u64, sender: &mpsc::Sender<B
             return;
         }
     }
-    let bookmarks = route.query("allowWatchBookmarks") == Some("true");
+    let (bookmarks, mut marked) = (route.query("allowWatchBookmarks") == Some("true"), Instant::now());
     while at != u64::MAX && shared.epoch.load(Ordering::Relaxed) == epoch {
         let news: Vec<Bytes> = {
             let store = shared.store();
@@ -655,7 +658,8 @@ async fn tell(shared: &Shared, route: &Route, from: u64, sender: &mpsc::Sender<B
                 .filter(|change| change.version > at && is_mine(&change.key) && route.takes(&change.object))
                 .map(|change| line(change.kind, &change.object))
                 .collect();
-            if bookmarks && news.is_empty() && store.version > at {
+            if bookmarks && news.is_empty() && store.version > at && marked.elapsed() > BOOKMARKS {
+                marked = Instant::now();
                 let version = json!({"resourceVersion": store.version.to_string()});
                 news.push(line(
                     "BOOKMARK",
