@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -313,6 +314,13 @@ class AirflowHome:
         path = f"{self._instance(dag_id, run_id, task_id)}/logs/{try_number}?map_index={map_index}&full_content=true"
         content = self.request("GET", path)["content"]
         return [{"event": each} if isinstance(each, str) else each for each in content]
+
+    def trigger_speaks(self, dag_id: str, run_id: str, task_id: str) -> bool:
+        """Whether the trigger of a deferred task has logged anything since it was last started."""
+        events = [str(line["event"]) for line in self.log(dag_id, run_id, task_id)]
+        # Which logger a line is of, Airflow says from 3.2 on.
+        starts = [number for number, event in enumerate(events) if re.fullmatch(r"trigger .* starting", event)]
+        return bool(starts) and starts[-1] < len(events) - 1
 
     def _start(self) -> None:
         steps = ["database", "api-server", "execution API", *HEALTH]

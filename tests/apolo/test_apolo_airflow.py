@@ -233,9 +233,7 @@ def in_triggerer(airflow: AirflowHome, platform: Platform, dag_id: str, run: str
 
     def runs() -> bool:
         trigger = airflow.request("GET", path)["trigger"]
-        return bool(trigger and trigger["triggerer_id"]) and any(
-            "ApoloJobTrigger" in str(line.get("logger")) for line in airflow.log(dag_id, run, "job")
-        )
+        return bool(trigger and trigger["triggerer_id"]) and airflow.trigger_speaks(dag_id, run, "job")
 
     platform.wait_for(runs, "the trigger to run")
 

@@ -67,13 +67,13 @@ impl Objects {
     ///
     /// # Errors
     /// - [`ClusterError::Objects`]: a text is no YAML, or holds what can't be applied.
-    pub fn read<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Self, ClusterError> {
+    pub fn read(texts: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self, ClusterError> {
         let mut objects = Vec::new();
         for text in texts {
             let options = serde_saphyr::options! {
                 budget: serde_saphyr::budget! { max_depth: DEPTH_MAX, max_nodes: NODES_MAX, max_events: 4 * NODES_MAX },
             };
-            let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)
+            let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text.as_ref(), options)
                 .map_err(|error| ClusterError::Objects { reason: error.to_string() })?;
             objects.extend(documents.into_iter().flat_map(taken_apart));
         }

@@ -28,12 +28,12 @@ pub(crate) async fn find(api: &Api) -> Result<Option<Operator>, ClusterError> {
         Ok(None) | Err(ClusterError::NoOperator { .. }) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let names = served["resources"].as_array().into_iter().flatten().filter_map(|one| one["name"].as_str());
-    let serves = names.filter(|name| !name.contains('/')).map(str::to_owned).collect();
+    let plurals = served["resources"].as_array().into_iter().flatten().filter_map(|one| one["name"].as_str());
+    let plurals = plurals.filter(|name| !name.contains('/')).map(str::to_owned).collect();
     let deployment = deployment(api).await?;
     let image = deployment.as_ref().and_then(|one| one["spec"]["template"]["spec"]["containers"][0]["image"].as_str());
     Ok(Some(Operator {
-        serves,
+        serves: plurals,
         namespace: deployment.as_ref().and_then(|one| one["metadata"]["namespace"].as_str()).map(str::to_owned),
         version: image.and_then(tag),
         is_available: deployment.map(|one| one["status"]["availableReplicas"].as_i64().unwrap_or(0) > 0),

@@ -11,7 +11,7 @@ use airfreight_testkit::kube::{KubeFault, KubeOptions, KubeServer, Plot};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const FOREIGN: &str = "somebody else's";
 
 #[derive(Clone, Debug)]
@@ -168,8 +168,7 @@ async fn play(steps: &[Step]) -> Vec<String> {
     }
     say(&server, true, true);
     waited.await.unwrap().unwrap();
-    let told = told.lock().unwrap().clone();
-    told
+    std::mem::take(&mut *told.lock().unwrap())
 }
 
 proptest! {

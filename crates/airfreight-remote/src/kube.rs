@@ -134,7 +134,7 @@ impl KubeClusters {
         patience: f64,
     ) -> PyResult<Vec<(String, bool)>> {
         let patience = seconds(py, "patience", patience)?;
-        let mut objects = objects_of(py, &texts)?.with_images(&images.unwrap_or_default());
+        let mut objects = objects_of(py, texts)?.with_images(&images.unwrap_or_default());
         if let Some(namespace) = namespace {
             objects = objects.in_namespace(namespace);
         }
@@ -144,13 +144,13 @@ impl KubeClusters {
     }
 
     fn read_objects<'py>(&self, py: Python<'py>, texts: Vec<String>) -> PyResult<Vec<Option<Bound<'py, PyAny>>>> {
-        let objects = objects_of(py, &texts)?;
+        let objects = objects_of(py, texts)?;
         let found = self.call(py, move |clusters| async move { clusters.read_objects(&objects).await })?;
         found.iter().map(|object| object.as_ref().map(|object| to_python(py, object)).transpose()).collect()
     }
 
     fn delete_objects(&self, py: Python<'_>, texts: Vec<String>) -> PyResult<Vec<String>> {
-        let objects = objects_of(py, &texts)?;
+        let objects = objects_of(py, texts)?;
         self.call(py, move |clusters| async move { clusters.delete_objects(&objects).await })
     }
 
@@ -312,8 +312,8 @@ impl KubeClusters {
     }
 }
 
-fn objects_of(py: Python<'_>, texts: &[String]) -> PyResult<Objects> {
-    Objects::read(texts.iter().map(String::as_str)).map_err(|error| from_cluster(py, &error))
+fn objects_of(py: Python<'_>, texts: Vec<String>) -> PyResult<Objects> {
+    Objects::read(texts).map_err(|error| from_cluster(py, &error))
 }
 
 fn kind_of(py: Python<'_>, kind: &str) -> PyResult<Kind> {

@@ -137,7 +137,7 @@ fn told(value: &Value) -> Value {
         Value::Object(fields) => fields
             .iter()
             .map(|(field, value)| (field.clone(), told(value)))
-            .filter(|(field, value)| !value.is_null() && !(field == "lastState" && *value == json!({})))
+            .filter(|(field, value)| !(value.is_null() || field == "lastState" && *value == json!({})))
             .collect(),
         Value::Array(values) => values.iter().map(told).collect(),
         other => other.clone(),

@@ -167,9 +167,7 @@ def in_triggerer(airflow: AirflowHome, dag_id: str, run: str) -> None:
 
     def runs() -> bool:
         trigger = airflow.request("GET", path)["trigger"]
-        return bool(trigger and trigger["triggerer_id"]) and any(
-            "RayJobTrigger" in str(line.get("logger")) for line in airflow.log(dag_id, run, "job")
-        )
+        return bool(trigger and trigger["triggerer_id"]) and airflow.trigger_speaks(dag_id, run, "job")
 
     until(runs, "the trigger to run")
 

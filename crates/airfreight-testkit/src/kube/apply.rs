@@ -28,13 +28,19 @@ const MANAGERS_BY: &str = "the managedBy field value must be either 'ray.io/kube
 const UNCHECKED: &str = ", <nil>: Invalid value: null: some validation rules were not checked because the object was \
                          invalid; correct the existing errors to complete validation]";
 
+/// What becomes of fields that the schema doesn't know, where an object is created.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Strangers {
+    Refused,
+    Dropped,
+}
+
 /// Who patches, and how.
 pub(super) struct Manner<'a> {
     pub(super) manager: &'a str,
     pub(super) force: bool,
     pub(super) dry_run: bool,
-    /// Unknown fields are refused, not dropped.
-    pub(super) is_strict: bool,
+    pub(super) strangers: Strangers,
     pub(super) is_status: bool,
 }
 
@@ -190,7 +196,7 @@ pub(super) fn create(store: &mut Store, key: &Key, wanted: &Value, manner: &Mann
     if key.plural == "rayclusters"
         && let Some(unknown) = unknown(&object["spec"])
     {
-        if manner.is_strict {
+        if manner.strangers == Strangers::Refused {
             let message = format!(
                 "{kind} in version \"v1\" cannot be handled as a {kind}: strict decoding error: unknown field \
                  \"spec.{unknown}\"",

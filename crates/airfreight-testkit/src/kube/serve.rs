@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
 use super::answer::{self, Answer, failure, not_found, refuse, text, unserved};
-use super::apply::{self, Manner};
+use super::apply::{self, Manner, Strangers};
 use super::operator::Plot;
 use super::store::{Key, Store};
 use super::{KubeOptions, control, delete, forward, kinds};
@@ -174,12 +174,24 @@ impl Shared {
     }
 
     pub(super) fn merge_status(&self, key: &Key, status: &Value) {
-        let manner = Manner { manager: "operator", force: false, dry_run: false, is_strict: false, is_status: true };
+        let manner = Manner {
+            manager: "operator",
+            force: false,
+            dry_run: false,
+            strangers: Strangers::Dropped,
+            is_status: true,
+        };
         apply::merge(&mut self.store(), key, &json!({"status": status}), &manner);
     }
 
     pub(super) fn scale(&self, key: &Key, group: usize, replicas: i64) {
-        let manner = Manner { manager: "autoscaler", force: false, dry_run: false, is_strict: false, is_status: false };
+        let manner = Manner {
+            manager: "autoscaler",
+            force: false,
+            dry_run: false,
+            strangers: Strangers::Dropped,
+            is_status: false,
+        };
         let path = format!("/spec/workerGroupSpecs/{group}/replicas");
         let steps = json!([{"op": "replace", "path": path, "value": replicas}]);
         apply::json_patch(&mut self.store(), key, &steps, &manner);
@@ -455,7 +467,10 @@ fn carry_out(shared: &Arc<Shared>, method: &Method, route: &Route, content_type:
         manager: route.query("fieldManager").unwrap_or_default(),
         force: route.query("force") == Some("true"),
         dry_run: route.query("dryRun") == Some("All"),
-        is_strict: route.query("fieldValidation") == Some("Strict"),
+        strangers: match route.query("fieldValidation") {
+            Some("Strict") => Strangers::Refused,
+            _ => Strangers::Dropped,
+        },
         is_status: route.subresource.as_deref() == Some("status"),
     };
     let mut store = shared.store();
@@ -479,10 +494,7 @@ fn carry_out(shared: &Arc<Shared>, method: &Method, route: &Route, content_type:
             answer::json(201, &review)
         }
         Method::POST => {
-            let wanted = match serde_json::from_slice::<Value>(body) {
-                Ok(wanted) => wanted,
-                Err(_) => return unreadable(key, body),
-            };
+            let Ok(wanted) = serde_json::from_slice::<Value>(body) else { return unreadable(key, body) };
             let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
             let key = Key::new(&key.plural, &key.namespace, name);
             if let Some(answer) = misplaced(&store, shared.options.namespaces.is_some(), &key, &wanted) {
