@@ -19,6 +19,7 @@ from airfreight.operators.ray_cluster import (
     await_cluster,
     folder,
     guard,
+    plain,
 )
 from airfreight.ray import versions
 from airfreight.ray.job import LIVE_STATUSES, RayJobFailedError, moment
@@ -160,8 +161,8 @@ class SubmitRayJob(BaseOperator):
         # `resources` of an operator is something of Airflow's own.
         self.ray_resources = resources if entrypoint_resources is None else entrypoint_resources
         self.ray_cluster_yaml = ray_cluster_yaml
-        self.kuberay_version = kuberay_version
         self._installs = asked(kuberay_version)
+        self.kuberay_version = kuberay_version if self._installs else plain(kuberay_version)
         self.update_if_exists = update_if_exists
         self.gpu_device_plugin_yaml = gpu_device_plugin_yaml
         self.fetch_logs = fetch_logs

@@ -41,6 +41,11 @@ def asked(kuberay_version: str | None) -> bool:
     return bool(kuberay_version) and not isinstance(kuberay_version, _Unasked)
 
 
+def plain(kuberay_version: str | None) -> str:
+    """The default as Airflow's messages take it, which know no type but Python's own."""
+    return str(kuberay_version or "")
+
+
 class SetupRayCluster(BaseOperator):
     """
     Creates a Ray cluster on Kubernetes, unless it is there, and waits until it serves.
@@ -90,9 +95,8 @@ class SetupRayCluster(BaseOperator):
         super().__init__(**kwargs)
         self.conn_id = conn_id
         self.ray_cluster_yaml = ray_cluster_yaml
-        self.kuberay_version = kuberay_version
-        #: A template's text is no longer the default's.
         self._installs = asked(kuberay_version)
+        self.kuberay_version = kuberay_version if self._installs else plain(kuberay_version)
         self.gpu_device_plugin_yaml = gpu_device_plugin_yaml
         self.update_if_exists = update_if_exists
         self.cluster_timeout_seconds = cluster_timeout_seconds

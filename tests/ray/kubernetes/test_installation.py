@@ -126,6 +126,12 @@ def test_nothing_is_installed_unless_a_task_asks(bare: KubeServer, task: Task) -
     assert bare.requests("PATCH", "deployments") == []
 
 
+def test_the_default_is_of_a_type_that_airflow_can_send() -> None:
+    setup = SetupRayCluster(task_id="setup", conn_id="ray_default", ray_cluster_yaml={})
+    submit = SubmitRayJob(task_id="train", entrypoint="true")
+    assert [type(each.kuberay_version) for each in (setup, submit)] == [str, str]
+
+
 def test_a_cluster_comes_up_where_there_was_no_operator(bare: KubeServer, task: Task) -> None:
     setup(task, kuberay_version=VERSION)
 
