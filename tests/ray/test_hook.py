@@ -97,13 +97,6 @@ def test_jobs_by_the_names_of_astronomers_hook(server: FaultServer) -> None:
         hook.get_ray_job_status(None, "logging")
 
 
-def test_kuberay_is_left_to_administrators() -> None:
-    hook = RayHook()
-    for method in (hook.install_kuberay_operator, hook.uninstall_kuberay_operator, hook.create_daemon_set):
-        with pytest.raises(InvalidError, match="does not install or remove the KubeRay operator"):
-            method("a", body={})
-
-
 def test_yaml_is_read_from_files_and_urls(tmp_path: Path, server: FaultServer) -> None:
     (tmp_path / "cluster.yaml").write_text("kind: RayCluster\n")
     assert RayHook().load_yaml_content(str(tmp_path / "cluster.yaml")) == {"kind": "RayCluster"}
