@@ -40,6 +40,7 @@ class Airflow:
         self.saved: list[dict[str, Any]] = []
         self.asked: list[str] = []
         self.ping_seconds = 0.0
+        self.save_seconds = 0.0
         monkeypatch.setattr(supervisor, "_ask", self.ask)
 
     async def ask(self, message: Any, seconds: float = 0.0) -> Any:
@@ -52,6 +53,7 @@ class Airflow:
             case "GetXCom":
                 return _Answer(value=self.saved[-1] if self.saved else None)
             case "SetXCom":
+                await asyncio.sleep(self.save_seconds)
                 self.saved.append(message.value)
             case "MaskSecret":
                 await asyncio.sleep(self.ping_seconds)
@@ -212,6 +214,30 @@ def test_another_attempts_place_in_the_log_is_not_taken(
     later._task_instance = Waiting("flights", "r", "train", -1, 2)
     asyncio.run(event_of(later))
     assert lines(caplog) == ["line 1"]
+
+
+def test_cancelled_before_its_first_lines_it_copies_them(
+    server: FaultServer, airflow: Airflow, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = [f"line {number}" for number in range(10)]
+    server.add_job("a", states=RUNS_ON, log="\n".join(expected) + "\n")
+    airflow.save_seconds = 30.0
+
+    async def cancelled() -> None:
+        first = trigger("a")
+        running = asyncio.create_task(event_of(first))
+        await until(lambda: "SetXCom" in airflow.asked)
+        assert lines(caplog) == []
+        airflow.save_seconds = 0.0
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        await first.cleanup()
+        server.control("POST", "/jobs/a", {"status": "SUCCEEDED"})
+        await event_of(trigger("a"))
+
+    asyncio.run(cancelled())
+    assert lines(caplog) == expected
 
 
 def test_cancelled_in_the_middle_of_lines_all_of_them_are_copied(

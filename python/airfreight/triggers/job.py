@@ -233,11 +233,11 @@ class JobTrigger(BaseTrigger):
     async def _copy(self, event: Mapping[str, Any]) -> None:
         lines = event["lines"]
         is_real = self._waiting() is not None
-        if not self._noted:
-            # Who comes after us, if we are killed, shall know that there are lines of ours.
-            await self._save(complete=False)
         written = 0
         try:
+            if not self._noted:
+                # Who comes after us, if we are killed, shall know that there are lines of ours.
+                await self._save(complete=False)
             for written, line in enumerate(lines, 1):
                 self.log.info("%s", line)
                 if is_real and pace().logged(line):
