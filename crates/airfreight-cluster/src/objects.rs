@@ -173,6 +173,9 @@ impl<'a> Piece<'a> {
         let Some(known) = known else {
             return Err(refuse(format!("{kind} `{name}` of {version} is none of the kinds that are applied")));
         };
+        if object.pointer("/metadata/labels").is_some_and(|labels| !labels.is_object() && !labels.is_null()) {
+            return Err(refuse(format!("metadata.labels of {kind} `{name}` is not a mapping")));
+        }
         let namespace =
             known.is_namespaced.then(|| text("/metadata/namespace").unwrap_or(default_namespace).to_owned());
         Ok(Self { known, namespace, name, object })
@@ -249,19 +252,22 @@ pub(crate) async fn apply(
 ) -> Result<Vec<Applied>, ClusterError> {
     let began = Instant::now();
     let pieces = pieces(objects, api)?;
-    let mut applied = Vec::new();
-    // Half an operator would be worse than none.
-    check_rights(api, &pieces, &["create", "patch"]).await?;
+    let (mut applied, mut missing) = (Vec::new(), Vec::new());
+    for piece in pieces {
+        let is_kept = !update && get(api, &piece).await?.is_some();
+        applied.push(Applied { what: piece.what(), is_kept });
+        if !is_kept {
+            missing.push(piece);
+        }
+    }
+    // Half an operator would be worse than none; and what stays needs no right.
+    check_rights(api, &missing, &["create", "patch"]).await?;
     for rank in 0..=LAST_RANK {
-        let pieces: Vec<_> = pieces.iter().filter(|piece| piece.known.rank == rank).collect();
+        let pieces: Vec<_> = missing.iter().filter(|piece| piece.known.rank == rank).collect();
         for piece in &pieces {
-            let is_kept = !update && get(api, piece).await?.is_some();
-            if !is_kept {
-                let action = format!("apply {}", piece.what());
-                let path = format!("{}?fieldManager={MANAGER}&force=true", piece.path());
-                api.ask(&Call::with(&action, Method::PATCH, path, APPLY, piece.wanted())).await?;
-            }
-            applied.push(Applied { what: piece.what(), is_kept });
+            let action = format!("apply {}", piece.what());
+            let path = format!("{}?fieldManager={MANAGER}&force=true", piece.path());
+            api.ask(&Call::with(&action, Method::PATCH, path, APPLY, piece.wanted())).await?;
         }
         for piece in pieces {
             wait(api, piece, began, patience).await?;
@@ -384,6 +390,9 @@ mod tests {
         let refused = |text: &str| Objects::read([text]).unwrap_err().to_string();
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}}).to_string();
         assert!(refused(&pod).ends_with("Pod `p` of v1 is none of the kinds that are applied"), "{}", refused(&pod));
+        let labels =
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "labels": ["a"]}}).to_string();
+        assert!(refused(&labels).ends_with("metadata.labels of Secret `s` is not a mapping"), "{}", refused(&labels));
         assert!(refused("- 1").ends_with("an object has no kind or no apiVersion"));
         assert!(refused("{a: 1").contains("cannot use the manifests"));
     }

@@ -136,12 +136,16 @@ async fn what_is_there_stays_and_only_what_is_ours_is_deleted() {
     let (server, clusters) = bare().await;
     let theirs = json!({"metadata": {"name": "gpu"}, "spec": {"theirs": true}});
     server.put("daemonsets", "kube-system", theirs);
+    // Who may not write needn't.
+    server.deny("create", "daemonsets");
     let applied = clusters.apply_objects(&plugin(), false, PATIENCE).await.unwrap();
     assert!(applied[0].is_kept);
     assert_eq!(server.object("daemonsets", "kube-system", "gpu").unwrap()["spec"]["theirs"], true);
     assert!(clusters.delete_objects(&plugin()).await.unwrap().is_empty());
 
     server.remove("daemonsets", "kube-system", "gpu");
+    assert_eq!(clusters.apply_objects(&plugin(), false, PATIENCE).await.unwrap_err().kind(), ErrorKind::Denied);
+    server.allow();
     assert!(!clusters.apply_objects(&plugin(), false, PATIENCE).await.unwrap()[0].is_kept);
     assert!(clusters.read_objects(&plugin()).await.unwrap()[0].is_some());
     assert_eq!(clusters.delete_objects(&plugin()).await.unwrap(), ["DaemonSet `gpu`"]);

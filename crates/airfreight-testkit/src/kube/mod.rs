@@ -154,6 +154,11 @@ impl KubeServer {
         self.shared.denied().insert((verb.into(), resource.into()));
     }
 
+    /// Refuses nothing any more.
+    pub fn allow(&self) {
+        self.shared.denied().clear();
+    }
+
     /// Lets requests fail in future.
     pub fn fault(&self, fault: KubeFault) {
         self.shared.faults().push(fault);
