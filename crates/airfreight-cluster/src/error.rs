@@ -220,8 +220,8 @@ impl ClusterError {
                  definitions of kinds, deployments and daemon sets"
             }
             Self::NoOperator { .. } => {
-                "name a kuberay_version in the task, which then installs it; or let the cluster's administrator do it: \
-                 `helm install kuberay-operator --repo https://ray-project.github.io/kuberay-helm kuberay-operator`"
+                "SetupRayCluster and SubmitRayJob install it where they name a kuberay_version; or let the cluster's \
+                 administrator do it: `helm install kuberay-operator --repo https://ray-project.github.io/kuberay-helm kuberay-operator`"
             }
             Self::Unavailable { .. } => "does `kubectl get rayclusters` with the same kubeconfig answer on this host?",
             Self::Untrusted { .. } => {
