@@ -169,7 +169,7 @@ bench-apolo: build apolo ## how late an event loop is that waits for 100 jobs on
 bench-kube: build ## what a triggerer needs to wait for 200 Ray clusters on Kubernetes; writes benches/kube/results/
 	@$(BIN)/python -m benches.kube $(BENCH)
 
-test-kube: build ## on a real Kubernetes with KubeRay, whichever the kubeconfig leads to; KUBE="--namespace data" passes options on
+test-kube: build ## on a real Kubernetes with KubeRay, whichever the kubeconfig leads to; tests/kube says what can be chosen
 	@$(BIN)/pytest -m kube tests/kube $(PYTEST)
 
 test-extra: build ## with torch (its wheels are gigabytes)
