@@ -216,19 +216,14 @@ def test_another_attempts_place_in_the_log_is_not_taken(
     assert lines(caplog) == ["line 1"]
 
 
-def test_cancelled_before_its_first_lines_it_copies_them(
-    server: FaultServer, airflow: Airflow, caplog: pytest.LogCaptureFixture
-) -> None:
-    expected = [f"line {number}" for number in range(10)]
-    server.add_job("a", states=RUNS_ON, log="\n".join(expected) + "\n")
-    airflow.save_seconds = 30.0
+def cancelled_when(server: FaultServer, condition: Callable[[], bool], then: Callable[[], None]) -> None:
+    """A trigger is cancelled as in a restart, and another one goes on to the end of the job ``a``."""
 
     async def cancelled() -> None:
         first = trigger("a")
         running = asyncio.create_task(event_of(first))
-        await until(lambda: "SetXCom" in airflow.asked)
-        assert lines(caplog) == []
-        airflow.save_seconds = 0.0
+        await until(condition)
+        then()
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
@@ -237,6 +232,20 @@ def test_cancelled_before_its_first_lines_it_copies_them(
         await event_of(trigger("a"))
 
     asyncio.run(cancelled())
+
+
+def test_cancelled_before_its_first_lines_it_copies_them(
+    server: FaultServer, airflow: Airflow, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = [f"line {number}" for number in range(10)]
+    server.add_job("a", states=RUNS_ON, log="\n".join(expected) + "\n")
+    airflow.save_seconds = 30.0
+
+    def then() -> None:
+        assert lines(caplog) == []
+        airflow.save_seconds = 0.0
+
+    cancelled_when(server, lambda: "SetXCom" in airflow.asked, then)
     assert lines(caplog) == expected
 
 
@@ -247,18 +256,7 @@ def test_cancelled_in_the_middle_of_lines_all_of_them_are_copied(
     expected = [f"line {number}" for number in range(200)]
     server.add_job("a", states=RUNS_ON, log="\n".join(expected) + "\n")
 
-    async def cancelled() -> None:
-        first = trigger("a")
-        running = asyncio.create_task(event_of(first))
-        await until(lambda: len(lines(caplog)) > 3)
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-        await first.cleanup()
-        server.control("POST", "/jobs/a", {"status": "SUCCEEDED"})
-        await event_of(trigger("a"))
-
-    asyncio.run(cancelled())
+    cancelled_when(server, lambda: len(lines(caplog)) > 3, lambda: None)
     assert lines(caplog) == expected
 
 
