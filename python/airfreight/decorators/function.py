@@ -206,7 +206,7 @@ class _RayDecoratedOperator(DecoratedOperator, SubmitRayJob):
                 self.log.warning("config has no %r, which is left out; it may have %s", name, ", ".join(_CONFIG))
             elif attribute not in self._said:
                 setattr(self, attribute, value)
-        self._installs = self._installs or bool(config.get("kuberay_version"))
+        self.installs = self.installs or bool(config.get("kuberay_version"))
         if self.num_cpus is None and "num_cpus" not in self.hook.connection.defaults:
             self.num_cpus = _NUM_CPUS
         if self.isolation is not None and self.isolation not in ISOLATIONS:

@@ -20,6 +20,7 @@ from airfreight.operators.ray_cluster import (
     folder,
     guard,
     plain,
+    prepare,
 )
 from airfreight.ray import versions
 from airfreight.ray.job import LIVE_STATUSES, RayJobFailedError, moment
@@ -161,8 +162,9 @@ class SubmitRayJob(BaseOperator):
         # `resources` of an operator is something of Airflow's own.
         self.ray_resources = resources if entrypoint_resources is None else entrypoint_resources
         self.ray_cluster_yaml = ray_cluster_yaml
-        self._installs = asked(kuberay_version)
-        self.kuberay_version = kuberay_version if self._installs else plain(kuberay_version)
+        #: Whether the DAG itself names the version.
+        self.installs = asked(kuberay_version)
+        self.kuberay_version = kuberay_version if self.installs else plain(kuberay_version)
         self.update_if_exists = update_if_exists
         self.gpu_device_plugin_yaml = gpu_device_plugin_yaml
         self.fetch_logs = fetch_logs
@@ -288,18 +290,12 @@ class SubmitRayJob(BaseOperator):
 
     def _set_up(self, context: Context) -> None:
         """Have the task's own cluster serve, or defer until it does."""
-        from airfreight.ray import installation, kubernetes, waiting
+        from airfreight.ray import kubernetes, waiting
         from airfreight.ray.attempt import Attempt
 
         attempt = Attempt.of(context)
         description = kubernetes.describe(self.ray_cluster_yaml or {}, folder(context), attempt.task)
-        installation.prepare(
-            self.hook.connection,
-            version=self.kuberay_version if self._installs else None,
-            plugin=self.gpu_device_plugin_yaml,
-            folder=folder(context),
-            tell=self.log,
-        )
+        prepare(self, context)
         if not self.wait_for_completion:
             self.log.warning("nobody waits for the job, so its cluster stays: DeleteRayCluster deletes it")
         self.cluster = kubernetes.apply(

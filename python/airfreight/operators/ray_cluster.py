@@ -95,8 +95,9 @@ class SetupRayCluster(BaseOperator):
         super().__init__(**kwargs)
         self.conn_id = conn_id
         self.ray_cluster_yaml = ray_cluster_yaml
-        self._installs = asked(kuberay_version)
-        self.kuberay_version = kuberay_version if self._installs else plain(kuberay_version)
+        #: Whether the DAG itself names the version.
+        self.installs = asked(kuberay_version)
+        self.kuberay_version = kuberay_version if self.installs else plain(kuberay_version)
         self.gpu_device_plugin_yaml = gpu_device_plugin_yaml
         self.update_if_exists = update_if_exists
         self.cluster_timeout_seconds = cluster_timeout_seconds
@@ -114,17 +115,11 @@ class SetupRayCluster(BaseOperator):
 
     def execute(self, context: Context) -> None:
         """Create the cluster or take the one there is, and wait for it."""
-        from airfreight.ray import installation, kubernetes
+        from airfreight.ray import kubernetes
 
         with versions.no_retry_in_vain(), guard(self):
             description = kubernetes.describe(self.ray_cluster_yaml, folder(context), of_run(context))
-            installation.prepare(
-                self.hook.connection,
-                version=self.kuberay_version if self._installs else None,
-                plugin=self.gpu_device_plugin_yaml,
-                folder=folder(context),
-                tell=self.log,
-            )
+            prepare(self, context)
             self.cluster = kubernetes.apply(
                 self.hook.connection, description, update=flag(self.update_if_exists), tell=self.log
             )
@@ -229,6 +224,19 @@ class _Keeper:
             # Ctrl-C in `dag.test()`, which calls no on_kill.
             self._operator.on_kill()
         self._operator.tear_down()
+
+
+def prepare(operator: Any, context: Context) -> None:
+    """Install what the operator asks for and isn't there."""
+    from airfreight.ray import installation
+
+    installation.prepare(
+        operator.hook.connection,
+        version=operator.kuberay_version if operator.installs else None,
+        plugin=operator.gpu_device_plugin_yaml,
+        folder=folder(context),
+        tell=operator.log,
+    )
 
 
 def guard(operator: Any) -> _Keeper:

@@ -121,7 +121,7 @@ def operator(kube: KubeServer) -> dict[str, Any] | None:
 
 
 def test_nothing_is_installed_unless_a_task_asks(bare: KubeServer, task: Task) -> None:
-    with pytest.raises(AirflowFailException, match="SetupRayCluster and SubmitRayJob install it where they name a kuberay_version"):
+    with pytest.raises(AirflowFailException, match="install it where they name a kuberay_version"):
         setup(task)
     assert bare.requests("PATCH", "deployments") == []
 
