@@ -20,6 +20,7 @@ from statistics import median
 from typing import Any
 
 from benches import machine
+from benches.crowd import told
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -81,14 +82,14 @@ def _measure(platform: Platform, count: int, seconds: float) -> dict[str, Any]:
         )  # fmt: skip
         with program:
             lags = {}
-            _told(program, "ready", go_on=False)
+            told(program, "ready", go_on=False)
             for phase in ("nothing", "beginning", "running"):
                 time.sleep(seconds)
                 if phase == "running":
                     # One after the other would be a crowd that comes in single file.
                     ended = {job: _end(platform, job) for job in jobs}
-                lags[phase] = _told(program, phase, go_on=True)
-            lags["ending"] = _told(program, "ending", go_on=False)
+                lags[phase] = told(program, phase, go_on=True)
+            lags["ending"] = told(program, "ending", go_on=False)
     fired = lags["ending"].pop("fired")
     took = sorted(fired[job] - ended[job] for job in jobs)
     return {"lags": lags, "noticed": {"p50": median(took), "max": took[-1]}}
@@ -101,21 +102,6 @@ def _second(number: int) -> list[dict[str, Any]]:
 def _end(platform: Platform, job: str) -> float:
     platform.end(job, status="succeeded", exit_code=0)
     return time.time()
-
-
-def _told(program: subprocess.Popen[str], name: str, *, go_on: bool) -> dict[str, Any]:
-    assert program.stdin is not None
-    assert program.stdout is not None
-    if go_on:
-        program.stdin.write("go on\n")
-        program.stdin.flush()
-    for line in program.stdout:
-        # Libraries may print, too.
-        if line.startswith('{"report"'):
-            report: dict[str, Any] = json.loads(line)
-            assert report.pop("report") == name
-            return report
-    raise RuntimeError(f"the process has ended, with {program.wait()}, before it said {name!r}")
 
 
 def _page(measured: dict[str, Any]) -> str:

@@ -14,8 +14,9 @@ import statistics
 import sys
 import time
 import traceback
-from pathlib import Path
 from typing import Any, NamedTuple
+
+from benches.crowd import log_as_a_triggerer, report
 
 #: A coroutine sleeps so long, again and again.
 TICK = 0.02
@@ -34,7 +35,7 @@ class Tick(NamedTuple):
 
 
 def main() -> None:
-    _log_as_a_triggerer()
+    log_as_a_triggerer()
     try:
         asyncio.run(_run(json.loads(sys.argv[1])))
     except BaseException:
@@ -44,27 +45,19 @@ def main() -> None:
     os._exit(0)
 
 
-def _log_as_a_triggerer() -> None:
-    """In JSON, but to nowhere rather than to the supervisor."""
-    from airflow.sdk.log import configure_logging
-
-    nowhere = Path(os.devnull).open("wb")  # noqa: SIM115 - open to the end
-    configure_logging(json_output=True, output=nowhere, sending_to_supervisor=True)
-
-
 async def _run(arguments: dict[str, Any]) -> None:
     from airfreight.triggers.apolo import ApoloJobTrigger
 
     ticks: list[Tick] = []
     ticking = asyncio.create_task(_tick(ticks))
-    _report("ready")
+    report("ready")
     await _phase("nothing", ticks)
     triggers = [ApoloJobTrigger(job, "apolo_bench", fetch_logs=True) for job in arguments["jobs"]]
     watching = [asyncio.create_task(_watch(trigger)) for trigger in triggers]
     await _phase("beginning", ticks)
     await _phase("running", ticks)
     fired = dict(await asyncio.gather(*watching))
-    _report("ending", **_lags(ticks), fired=fired)
+    report("ending", **_lags(ticks), fired=fired)
     ticking.cancel()
 
 
@@ -72,7 +65,7 @@ async def _phase(name: str, ticks: list[Tick]) -> None:
     """Go on when told to, and say how late the loop was until then."""
     ticks.clear()
     await asyncio.to_thread(sys.stdin.readline)
-    _report(name, **_lags(ticks))
+    report(name, **_lags(ticks))
     ticks.clear()
 
 
@@ -96,12 +89,6 @@ async def _watch(trigger: Any) -> tuple[str, float]:
     async for event in trigger.run():
         assert event.payload["status"] == "succeeded", event.payload
     return trigger.job_id, time.time()
-
-
-def _report(name: str, **values: Any) -> None:
-    # One write, so that no line of a library gets in between.
-    sys.stdout.write("\n" + json.dumps({"report": name, **values}) + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

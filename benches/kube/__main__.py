@@ -20,6 +20,7 @@ from statistics import median
 from typing import Any
 
 from benches import machine
+from benches.crowd import told
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -82,21 +83,21 @@ def _measure(kube: KubeServer, count: int, seconds: float) -> dict[str, Any]:
         )  # fmt: skip
         with program:
             phases = {}
-            _told(program, "ready", go_on=False)
+            told(program, "ready", go_on=False)
             for phase in ("nothing", "beginning", "waiting"):
                 time.sleep(seconds)
-                phases[phase] = _told(program, phase, go_on=True)
+                phases[phase] = told(program, phase, go_on=True)
             # Each cluster changes once.
             for number in range(count):
                 _become(kube, f"cluster-{number}", head=False)
                 time.sleep(seconds / count)
-            phases["changing"] = _told(program, "changing", go_on=True)
+            phases["changing"] = told(program, "changing", go_on=True)
             ended = {}
             for number in range(count):
                 name = f"cluster-{number}"
                 ended[name] = _become(kube, name, head=True)
                 time.sleep(0.02)
-            fired = _told(program, "ending", go_on=False)["fired"]
+            fired = told(program, "ending", go_on=False)["fired"]
     took = sorted(fired[name] - ended[name] for name in ended)
     return {"phases": phases, "noticed": {"p50": median(took), "max": took[-1]}}
 
@@ -111,21 +112,6 @@ def _become(kube: KubeServer, name: str, *, head: bool) -> float:
     }
     kube.control("POST", f"/objects/rayclusters/{NAMESPACE}", cluster)
     return time.time()
-
-
-def _told(program: subprocess.Popen[str], name: str, *, go_on: bool) -> dict[str, Any]:
-    assert program.stdin is not None
-    assert program.stdout is not None
-    if go_on:
-        program.stdin.write("go on\n")
-        program.stdin.flush()
-    for line in program.stdout:
-        # Libraries may print, too.
-        if line.startswith('{"report"'):
-            report: dict[str, Any] = json.loads(line)
-            assert report.pop("report") == name
-            return report
-    raise RuntimeError(f"the process has ended, with {program.wait()}, before it said {name!r}")
 
 
 def _page(measured: dict[str, Any]) -> str:

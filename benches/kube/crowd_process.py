@@ -13,12 +13,13 @@ import resource
 import sys
 import time
 import traceback
-from pathlib import Path
 from typing import Any
+
+from benches.crowd import log_as_a_triggerer, report
 
 
 def main() -> None:
-    _log_as_a_triggerer()
+    log_as_a_triggerer()
     try:
         asyncio.run(_run(json.loads(sys.argv[1])["clusters"]))
     except BaseException:
@@ -26,14 +27,6 @@ def main() -> None:
         traceback.print_exc()
         os._exit(1)
     os._exit(0)
-
-
-def _log_as_a_triggerer() -> None:
-    """In JSON, but to nowhere rather than to the supervisor."""
-    from airflow.sdk.log import configure_logging
-
-    nowhere = Path(os.devnull).open("wb")  # noqa: SIM115 - open to the end
-    configure_logging(json_output=True, output=nowhere, sending_to_supervisor=True)
 
 
 async def _run(clusters: list[dict[str, Any]]) -> None:
@@ -68,12 +61,6 @@ async def _watch(trigger: Any) -> tuple[str, float]:
     async for event in trigger.run():
         assert event.payload["status"] == "READY", event.payload
     return trigger.cluster["name"], time.time()
-
-
-def report(name: str, **values: Any) -> None:
-    # One write, so that no line of a library gets in between.
-    sys.stdout.write("\n" + json.dumps({"report": name, **values}) + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":
