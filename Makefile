@@ -32,7 +32,7 @@ ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
 
-SHIPPED        := $(filter-out crates/airfreight-testkit,$(wildcard crates/*))
+SHIPPED        := $(filter-out crates/airfreight-schemas crates/airfreight-testkit,$(wildcard crates/*))
 RUST_SOURCES   := $(shell find $(SHIPPED:%=%/src) -name '*.rs' -o -name '*.css') \
                   $(SHIPPED:%=%/Cargo.toml) Cargo.toml Cargo.lock
 COMPAT_SOURCES := $(shell find compat -type f -not -path '*/__pycache__/*')

@@ -334,12 +334,36 @@ async fn who_has_made_a_cluster_stands_on_it_and_stays() {
 }
 
 #[tokio::test]
+async fn what_the_schema_refuses_is_named_by_its_place() {
+    let server = Arc::new(KubeServer::start(KubeOptions::default()).await.unwrap());
+    let clusters = reach(&server).await;
+    let cases = [
+        ("/spec/headGroupSpec/template/spec/containers/0/imagePullPolice", json!("Always")),
+        ("/spec/workerGroupSpecs/0/maxReplica", json!(3)),
+        ("/spec/workerGroupSpecs/0/maxReplicas", json!("three")),
+        ("/spec/headGroupSpec/template/spec/containers", json!({})),
+        ("/spec/headGroupSpec/template", Value::Null),
+    ];
+    for (place, value) in cases {
+        let mut wrong = description(5);
+        let (parent, field) = place.rsplit_once('/').unwrap();
+        wrong.pointer_mut(parent).unwrap()[field] = value;
+        let manifest = Manifest::new(wrong).unwrap();
+        let refused = clusters.apply(&manifest, false, None, PATIENCE).await.unwrap_err();
+        let named = place[1..].replace("/0", "[0]").replace('/', ".");
+        assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
+        assert!(refused.to_string().contains(&named), "{named}: {refused}");
+        assert!(server.object("rayclusters", "demo", "demo").is_none());
+    }
+}
+
+#[tokio::test]
 async fn a_job_is_followed_to_its_end() {
     let server = Arc::new(KubeServer::start(KubeOptions::default()).await.unwrap());
     let clusters = reach(&server).await;
     let description = json!({
         "apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": {"name": "job"},
-        "spec": {"entrypoint": "python x.py", "rayClusterSpec": {"headGroupSpec": {}}},
+        "spec": {"entrypoint": "python x.py", "rayClusterSpec": description(1)["spec"]},
     });
     let manifest = Manifest::of(Kind::Job, description).unwrap();
     let (_, outcome) = clusters.apply(&manifest, false, None, PATIENCE).await.unwrap();

@@ -1,27 +1,11 @@
 //! Patches: server-side apply with its owners, merge patches, JSON patches.
 
+use airfreight_schemas::{Wrong, strangers};
 use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, changed_meanwhile, json as answer_json, not_found, refuse};
 use super::store::{Key, Store};
 
-/// The fields of a `RayCluster`'s spec in KubeRay 1.7.
-const SPEC: [&str; 14] = [
-    "authOptions",
-    "autoscalerOptions",
-    "enableInTreeAutoscaling",
-    "gcsFaultToleranceOptions",
-    "headGroupSpec",
-    "headServiceAnnotations",
-    "managedBy",
-    "networkPolicy",
-    "rayVersion",
-    "suspend",
-    "tlsOptions",
-    "upgradeStrategy",
-    "workerGroupSpecs",
-    "schedulingGates",
-];
 const MANAGERS_BY: &str = "the managedBy field value must be either 'ray.io/kuberay-operator' or \
                            'kueue.x-k8s.io/multikueue'";
 
@@ -55,17 +39,17 @@ pub(super) fn apply(store: &mut Store, key: &Key, wanted: &Value, manner: &Manne
         let message = format!("the name of the object ({given}) does not match the name on the URL ({})", key.name);
         return refuse(400, "BadRequest", &message, Value::Null);
     }
-    if key.plural == "rayclusters"
-        && let Some(wrong) = untyped(&wanted["spec"])
-    {
+    let live = store.object(key).cloned();
+    if let Some(wrong) = untyped(key, &wanted["spec"], live.as_ref()) {
         // Not a client's error in the server's eyes, and without a reason.
         let message = format!(
-            "failed to create typed patch object ({}/{}; ray.io/v1, Kind=RayCluster): {wrong}",
-            key.namespace, key.name
+            "failed to create typed patch object ({}/{}; ray.io/v1, Kind={}): {wrong}",
+            key.namespace,
+            key.name,
+            key.kind()
         );
         return refuse(500, "", &message, Value::Null);
     }
-    let live = store.object(key).cloned();
     let mut merged = live.clone().unwrap_or_else(|| json!({"metadata": {}, "spec": {}}));
     if let Some(live) = &live {
         if is_stale(wanted, live) {
@@ -193,18 +177,12 @@ pub(super) fn create(store: &mut Store, key: &Key, wanted: &Value, manner: &Mann
         return unprocessable(key, &wrong);
     }
     let mut object = wanted.clone();
-    if key.plural == "rayclusters"
-        && let Some(unknown) = unknown(&object["spec"])
-    {
-        if manner.strangers == Strangers::Refused {
-            let message = format!(
-                "{kind} in version \"v1\" cannot be handled as a {kind}: strict decoding error: unknown field \
-                 \"spec.{unknown}\"",
-                kind = key.kind()
-            );
-            return refuse(400, "BadRequest", &message, Value::Null);
-        }
-        object["spec"].as_object_mut().map(|spec| spec.remove(&unknown));
+    if let Some(unknown) = drop_strangers(key, &mut object["spec"], manner.strangers) {
+        let message = format!(
+            "{kind} in version \"v1\" cannot be handled as a {kind}: strict decoding error: {unknown}",
+            kind = key.kind()
+        );
+        return refuse(400, "BadRequest", &message, Value::Null);
     }
     complete(key, &mut object["spec"]);
     if let Some(answer) = invalid(key, &object) {
@@ -247,6 +225,10 @@ fn finish(store: &mut Store, key: &Key, live: &Value, mut next: Value, manner: &
             return answer;
         }
     } else {
+        if let Some(unknown) = drop_strangers(key, &mut next["spec"], manner.strangers) {
+            let message = format!(" \"\" is invalid: patch: Invalid value: \"{next}\": strict decoding error: {unknown}");
+            return refuse(422, "Invalid", &message, Value::Null);
+        }
         complete(key, &mut next["spec"]);
         if let Some(answer) = invalid(key, &next) {
             return answer;
@@ -326,7 +308,9 @@ fn complete(key: &Key, spec: &mut Value) {
         _ => return,
     };
     for group in cluster["workerGroupSpecs"].as_array_mut().into_iter().flatten() {
-        for (field, value) in [("numOfHosts", 1), ("priority", 0), ("replicas", 0)] {
+        let defaults =
+            [("maxReplicas", i32::MAX), ("minReplicas", 0), ("numOfHosts", 1), ("priority", 0), ("replicas", 0)];
+        for (field, value) in defaults {
             if group[field].is_null() {
                 group[field] = value.into();
             }
@@ -337,9 +321,17 @@ fn complete(key: &Key, spec: &mut Value) {
     }
 }
 
-/// A field of a cluster that nobody knows.
-fn unknown(spec: &Value) -> Option<String> {
-    spec.as_object()?.keys().find(|field| !SPEC.contains(&field.as_str())).cloned()
+/// Takes out what the schema doesn't know; where that is refused, the answer is what there is.
+fn drop_strangers(key: &Key, spec: &mut Value, manner: Strangers) -> Option<String> {
+    // What can't be read at all is told by who checks the rest.
+    let found = strangers(&key.plural, spec).unwrap_or_default();
+    if manner == Strangers::Refused && !found.is_empty() {
+        let unknown: Vec<String> =
+            found.iter().map(|stranger| format!("unknown field \"spec.{}\"", stranger.path())).collect();
+        return Some(unknown.join(", "));
+    }
+    found.iter().for_each(|stranger| stranger.remove_from(spec));
+    None
 }
 
 /// Who ends can't be held by somebody new.
@@ -373,51 +365,42 @@ fn invalid_status(key: &Key, object: &Value) -> Option<Answer> {
     Some(unprocessable(key, &wrong))
 }
 
-/// What apply can't even read.
-fn untyped(spec: &Value) -> Option<String> {
-    if let Some(unknown) = unknown(spec) {
-        return Some(format!(".spec.{unknown}: field not declared in schema"));
+/// What apply can't even read. It may say a part only: what is missing, then, is as it was.
+fn untyped(key: &Key, spec: &Value, live: Option<&Value>) -> Option<String> {
+    let mut whole = live.map_or_else(|| json!({}), |live| live["spec"].clone());
+    if let (Some(whole), Some(spec)) = (whole.as_object_mut(), spec.as_object()) {
+        whole.extend(spec.clone());
     }
-    let groups = spec["workerGroupSpecs"].as_array()?;
-    groups.iter().enumerate().find(|(_, group)| group["replicas"].is_string()).map(|(index, _)| {
-        format!(".spec.workerGroupSpecs[{index}].replicas: expected numeric (int or float), got string")
-    })
+    match strangers(&key.plural, &whole) {
+        Ok(found) => found.first().map(|first| format!(".spec.{}: field not declared in schema", first.path())),
+        Err(Wrong::Mistyped { field, given, wanted }) => {
+            let wanted = if wanted == "integer" { "numeric (int or float)" } else { &wanted };
+            Some(format!(".spec.{field}: expected {wanted}, got {given}"))
+        }
+        Err(Wrong::Missing { .. } | Wrong::Unsupported { .. }) => None,
+    }
 }
 
 /// What the schema refuses.
 fn invalid(key: &Key, object: &Value) -> Option<Answer> {
     let (spec, rest) = (&object["spec"], UNCHECKED);
-    if key.plural == "rayjobs" && spec["backoffLimit"].is_string() {
-        let field = "spec.backoffLimit";
-        let wrong =
-            format!("[{field}: Invalid value: \"string\": {field} in body must be of type integer: \"string\"{rest}");
-        return Some(unprocessable(key, &wrong));
-    }
-    if key.plural != "rayclusters" {
-        return None;
-    }
-    let mode = spec["authOptions"]["mode"].as_str().unwrap_or("token");
-    let replicas =
-        spec["workerGroupSpecs"].as_array().into_iter().flatten().position(|group| group["replicas"].is_string());
-    let wrong = if spec["headGroupSpec"].is_null() {
-        format!("[spec.headGroupSpec: Required value{rest}")
-    } else if let Some(index) = replicas {
-        let field = format!("spec.workerGroupSpecs[{index}].replicas");
-        format!("[{field}: Invalid value: \"string\": {field} in body must be of type integer: \"string\"{rest}")
-    } else if !matches!(mode, "disabled" | "token") {
-        format!(
-            "[spec.authOptions.mode: Unsupported value: \"{mode}\": supported values: \"disabled\", \"token\"{rest}"
-        )
-    } else if spec["suspend"].is_string() {
-        format!(
-            "[spec.suspend: Invalid value: \"string\": spec.suspend in body must be of type boolean: \"string\"{rest}"
-        )
-    } else {
-        let manager = spec["managedBy"].as_str()?;
-        if matches!(manager, "ray.io/kuberay-operator" | "kueue.x-k8s.io/multikueue") {
-            return None;
+    let wrong = match strangers(&key.plural, spec) {
+        Err(Wrong::Missing { field }) => format!("[spec.{field}: Required value{rest}"),
+        Err(Wrong::Mistyped { field, given, wanted }) => format!(
+            "[spec.{field}: Invalid value: \"{given}\": spec.{field} in body must be of type {wanted}: \"{given}\"{rest}"
+        ),
+        Err(Wrong::Unsupported { field, given, supported }) => {
+            let supported: Vec<String> = supported.iter().map(|value| format!("\"{value}\"")).collect();
+            let supported = supported.join(", ");
+            format!("[spec.{field}: Unsupported value: \"{given}\": supported values: {supported}{rest}")
         }
-        format!("spec.managedBy: Invalid value: \"{manager}\": {MANAGERS_BY}")
+        Ok(_) => {
+            let manager = spec["managedBy"].as_str().filter(|_| key.plural == "rayclusters")?;
+            if matches!(manager, "ray.io/kuberay-operator" | "kueue.x-k8s.io/multikueue") {
+                return None;
+            }
+            format!("spec.managedBy: Invalid value: \"{manager}\": {MANAGERS_BY}")
+        }
     };
     Some(unprocessable(key, &wrong))
 }
