@@ -34,6 +34,9 @@ const COPY_BYTES_MAX: usize = 16 << 20;
 /// In fragmented memory the kernel may look for huge pages much longer than small ones take.
 const PATIENCE: Duration = Duration::from_millis(20);
 const PATIENCE_PER_PAGE: Duration = Duration::from_millis(1);
+/// ... or the memory is slow itself, as on a virtual machine whose host gives it a page at its first touch. Huge pages may
+/// take so many times as long as small ones: they save more in what comes later.
+const SLOWER_THAN_SMALL_MAX: u32 = 2;
 
 /// Bytes with their place in the file. Pieces ascend and leave no gaps.
 pub(crate) struct Piece<'a> {
@@ -61,11 +64,13 @@ impl<'a> Piece<'a> {
 /// How long a file's writers go on asking for huge pages; in parts or in threads, it is one for all of them.
 pub(crate) struct Patience {
     left_nanos: AtomicI64,
+    /// What one huge page may take, its content included.
+    page_nanos: AtomicI64,
 }
 
 impl Patience {
     pub(crate) fn new() -> Self {
-        Self { left_nanos: AtomicI64::new(nanos(PATIENCE)) }
+        Self { left_nanos: AtomicI64::new(nanos(PATIENCE)), page_nanos: AtomicI64::new(nanos(PATIENCE_PER_PAGE)) }
     }
 
     fn is_over(&self) -> bool {
@@ -74,8 +79,17 @@ impl Patience {
 
     /// So many huge pages took this long.
     fn took(&self, time: Duration, pages: u64) {
-        let allowed = PATIENCE_PER_PAGE.saturating_mul(u32::try_from(pages).unwrap_or(u32::MAX));
-        self.left_nanos.fetch_add(nanos(allowed).saturating_sub(nanos(time)), Ordering::Relaxed);
+        let allowed = self.page_nanos.load(Ordering::Relaxed).saturating_mul(i64::try_from(pages).unwrap_or(i64::MAX));
+        self.left_nanos.fetch_add(allowed.saturating_sub(nanos(time)), Ordering::Relaxed);
+    }
+
+    /// Small pages for as many bytes took this long: where they are hardly faster, it is memory that is slow.
+    fn compare(&self, huge: Duration, small: Duration, pages: u64) {
+        if huge <= small.saturating_mul(SLOWER_THAN_SMALL_MAX) {
+            let page = small.saturating_mul(SLOWER_THAN_SMALL_MAX) / u32::try_from(pages.max(1)).unwrap_or(u32::MAX);
+            self.page_nanos.fetch_max(nanos(page), Ordering::Relaxed);
+            self.left_nanos.store(nanos(PATIENCE), Ordering::Relaxed);
+        }
     }
 
     /// There are none.
@@ -177,8 +191,16 @@ fn fill_huge(fd: BorrowedFd<'_>, pieces: &[Piece<'_>], start: u64, end: u64, pat
         }
         crash_point("write.huge");
         copy_into(&mapping, start, pieces, done, batch_end)?;
-        patience.took(worked().saturating_sub(began), (batch_end - done) / HUGE_PAGE_BYTES);
+        let (took, pages) = (worked().saturating_sub(began), (batch_end - done) / HUGE_PAGE_BYTES);
+        patience.took(took, pages);
         done = batch_end;
+        let probe_end = done + pages * HUGE_PAGE_BYTES;
+        if patience.is_over() && probe_end <= end {
+            let began = worked();
+            write_range(fd, pieces, done, probe_end)?;
+            patience.compare(took, worked().saturating_sub(began), pages);
+            done = probe_end;
+        }
     }
     Ok(done)
 }
@@ -316,6 +338,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn patience_ends_where_only_huge_pages_are_slow() {
+        let slow = Duration::from_millis(40);
+        let patience = Patience::new();
+        patience.took(slow, 4);
+        assert!(patience.is_over());
+        patience.compare(slow, Duration::from_millis(2), 4);
+        assert!(patience.is_over(), "small pages were twenty times as fast");
+        patience.compare(slow, Duration::from_millis(30), 4);
+        assert!(!patience.is_over(), "all memory is slow");
+        for _ in 0..100 {
+            patience.took(slow, 4);
+        }
+        assert!(!patience.is_over(), "it is known to be slow");
     }
 
     #[test]
