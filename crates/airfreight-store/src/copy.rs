@@ -2,7 +2,7 @@
 //!
 //! | the file's pages | way |
 //! | --- | --- |
-//! | are there (a recycled file) | copied through populated mappings by all threads; two can't `pwrite` one file at a time |
+//! | are there (a recycled file) | copied through populated mappings by all threads; two can't `pwrite` one file at a time. Small pages become huge ones, a few at each use |
 //! | are not, tmpfs with pages of 4 KiB | made as huge pages (`MADV_COLLAPSE`) a batch at a time, filled through a mapping by all threads |
 //! | are not, any other file system, or huge pages can't be had | `pwrite`, which makes pages without a fault each and without zeroing what it overwrites |
 //!
@@ -29,6 +29,16 @@ const SLICES_MAX: usize = 1024;
 const HUGE_BYTES_MIN: u64 = 2 * HUGE_PAGE_BYTES;
 /// So much is made and filled at a time: zeroed memory is still in the processor's cache when it is overwritten.
 const BATCH_BYTES: u64 = 4 * HUGE_PAGE_BYTES;
+/// What of a recycled file is mapped, looked at and filled at a time.
+const CHUNK_BYTES: u64 = 8 * HUGE_PAGE_BYTES;
+/// Where mapping takes longer for each 2 MiB, they are small pages: these take 80 µs, a huge one takes one.
+const HUGE_PAGE_MAPPED: Duration = Duration::from_micros(20);
+/// Making huge pages of a recycled file's small ones may add a nanosecond for each of so many bytes that are written: some
+/// tenth of the time that they take, until all are huge.
+const BYTES_PER_NANO_OF_MENDING: u64 = 32;
+/// Two huge pages: so much is mended at a time.
+#[expect(clippy::cast_possible_truncation, reason = "4 MiB")]
+const MENDED_LEN: usize = 2 * HUGE_PAGE_BYTES as usize;
 /// The C library copies what is longer in a way that takes twice as long unless both sides lie alike in their pages.
 const COPY_BYTES_MAX: usize = 16 << 20;
 /// In fragmented memory the kernel may look for huge pages much longer than small ones take.
@@ -107,8 +117,16 @@ pub(crate) fn write_resident(fd: BorrowedFd<'_>, pieces: &[Piece<'_>], resident_
     let end = resident_bytes / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
     let end = if end < HUGE_BYTES_MIN { 0 } else { end };
     shared(0, end, |start, end| {
-        let mapping = Mapping::populated(fd, start, usize::try_from(end - start).map_err(|_| Errno::FBIG)?)?;
-        copy_into(&mapping, start, pieces, start, end)
+        let mapping = Mapping::window(fd, start, usize::try_from(end - start).map_err(|_| Errno::FBIG)?)?;
+        let mut budget = Duration::from_nanos((end - start) / BYTES_PER_NANO_OF_MENDING);
+        let mut done = start;
+        while done < end {
+            let chunk_end = end.min(done + CHUNK_BYTES);
+            enter(&mapping, done - start, chunk_end - done, &mut budget)?;
+            copy_into(&mapping, start, pieces, done, chunk_end)?;
+            done = chunk_end;
+        }
+        Ok(())
     })?;
     crash_point("recycle.copied");
     crash_point("write.half");
@@ -203,6 +221,38 @@ fn fill_huge(fd: BorrowedFd<'_>, pieces: &[Piece<'_>], start: u64, end: u64, pat
         }
     }
     Ok(done)
+}
+
+/// Enters pages that are there into the page table, and makes huge ones of them as long as that stays within `budget`.
+fn enter(mapping: &Mapping, offset: u64, len: u64, budget: &mut Duration) -> Result<()> {
+    let pages = u32::try_from(len / HUGE_PAGE_BYTES).unwrap_or(u32::MAX);
+    let offset = usize::try_from(offset).map_err(|_| Errno::FBIG)?;
+    let len = usize::try_from(len).map_err(|_| Errno::FBIG)?;
+    let enter = || match mapping.populate(offset, len) {
+        // Kernels before 5.14 enter a page at its first use.
+        Err(Errno::INVAL) => Ok(()),
+        other => other,
+    };
+    let began = worked();
+    enter()?;
+    let entered = worked();
+    if budget.is_zero() || entered.saturating_sub(began) < HUGE_PAGE_MAPPED.saturating_mul(pages) {
+        return Ok(());
+    }
+    let mut before = entered;
+    for part in (0..len).step_by(MENDED_LEN) {
+        let is_had = mapping.collapse(offset + part, MENDED_LEN.min(len - part)).is_ok();
+        let took = worked().saturating_sub(before);
+        *budget = budget.saturating_sub(took);
+        before += took;
+        if !is_had || took > PATIENCE_PER_PAGE * 2 {
+            *budget = Duration::ZERO;
+        }
+        if budget.is_zero() {
+            break;
+        }
+    }
+    enter()
 }
 
 /// How long this thread has run, in the kernel or not: on a busy machine, waiting is no sign of slow memory.

@@ -50,12 +50,7 @@ impl Mapping {
         }
     }
 
-    /// Maps pages that already exist for writing into the file, with their page table entries made at once.
-    pub(crate) fn populated(fd: BorrowedFd<'_>, offset: u64, len: usize) -> Result<Self> {
-        Self::aligned(fd, offset, len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED | MapFlags::POPULATE)
-    }
-
-    /// Maps a part of a file for writing, whose pages are yet to be made by [`Self::collapse`] and [`Self::populate`].
+    /// Maps a part of a file for writing. [`Self::populate`] makes sure of its pages.
     pub(crate) fn window(fd: BorrowedFd<'_>, offset: u64, len: usize) -> Result<Self> {
         Self::aligned(fd, offset, len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED)
     }
@@ -127,7 +122,7 @@ impl Mapping {
         self.len
     }
 
-    /// Copies `bytes` to `offset`; only where [`Self::populated`] or [`Self::populate`] has made sure of the pages.
+    /// Copies `bytes` to `offset`; only where [`Self::populate`] has made sure of the pages.
     pub(crate) fn copy_from(&self, offset: usize, bytes: &[u8]) {
         let target = self.at(offset, bytes.len());
         // SAFETY: the range lies in the mapping (asserted), and its pages exist, so no access faults. The file is temporary and
