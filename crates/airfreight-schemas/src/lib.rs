@@ -176,7 +176,8 @@ mod tests {
     use super::*;
 
     fn spec() -> Value {
-        let template = json!({"spec": {"containers": [{"name": "ray", "image": "ray", "env": [{"name": "A", "value": "1"}]}]}});
+        let template =
+            json!({"spec": {"containers": [{"name": "ray", "image": "ray", "env": [{"name": "A", "value": "1"}]}]}});
         json!({
             "rayVersion": "2.60.0",
             "headGroupSpec": {"rayStartParams": {"dashboard-host": "0.0.0.0"}, "template": template},

@@ -36,9 +36,9 @@ const HUGE_PAGE_MAPPED: Duration = Duration::from_micros(20);
 /// Making huge pages of a recycled file's small ones may add a nanosecond for each of so many bytes that are written: some
 /// tenth of the time that they take, until all are huge.
 const BYTES_PER_NANO_OF_MENDING: u64 = 32;
-/// Two huge pages: so much is mended at a time.
-#[expect(clippy::cast_possible_truncation, reason = "4 MiB")]
-const MENDED_LEN: usize = 2 * HUGE_PAGE_BYTES as usize;
+/// A huge page is mended at a time: where memory is slow to be had, more would be felt.
+#[expect(clippy::cast_possible_truncation, reason = "2 MiB")]
+const MENDED_LEN: usize = HUGE_PAGE_BYTES as usize;
 /// The C library copies what is longer in a way that takes twice as long unless both sides lie alike in their pages.
 const COPY_BYTES_MAX: usize = 16 << 20;
 /// In fragmented memory the kernel may look for huge pages much longer than small ones take.
@@ -245,7 +245,7 @@ fn enter(mapping: &Mapping, offset: u64, len: u64, budget: &mut Duration) -> Res
         let took = worked().saturating_sub(before);
         *budget = budget.saturating_sub(took);
         before += took;
-        if !is_had || took > PATIENCE_PER_PAGE * 2 {
+        if !is_had || took > PATIENCE_PER_PAGE {
             *budget = Duration::ZERO;
         }
         if budget.is_zero() {

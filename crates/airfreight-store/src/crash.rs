@@ -23,6 +23,8 @@ pub const CRASH_POINTS: &[&str] = &[
     "evict.scanned",
     "evict.warm",
     "evict.removed",
+    "evict.dropped",
+    "evict.moved",
     "spill.temp",
     "spill.copied",
     "spill.published",

@@ -1,6 +1,7 @@
-//! Making room: warm segments first, then what has expired, then the least recently used to the spill disk.
+//! Making room: warm segments first, then what has expired, then the least recently used, which goes where a bucket has a
+//! copy of it, else to the spill disk.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -98,12 +99,16 @@ impl Inner {
                 }
                 continue;
             }
-            if obstacle.is_some() {
+            let left = if self.are_copied(&victim.names) {
+                self.evict(&victim, Pages::Free)
+            } else if obstacle.is_some() {
                 // Nothing can be spilled any more; what is held is still worth telling.
                 held.note_if_pinned(self, &victim);
                 continue;
-            }
-            match self.spill_out(&victim) {
+            } else {
+                self.spill_out(&victim, Pages::Free)
+            };
+            match left {
                 Ok(false) => held.add(&victim),
                 // What is damaged or foreign stays where it is; the others can still go.
                 Ok(true) | Err(StoreError::Corrupt { .. } | StoreError::Foreign { .. }) => {}
@@ -120,6 +125,59 @@ impl Inner {
         Err(self.full(bytes, &held, &obstacle))
     }
 
+    /// Makes room ahead of time, out of what `is_wanted` takes.
+    pub(crate) fn move_out(&self, bytes: u64, mut is_wanted: impl FnMut(&[ObjectName]) -> bool) -> Result<Moved> {
+        let mut moved = Moved::default();
+        let Some(_lock) = self.evict_lock()? else { return Ok(moved) };
+        let mut victims = by_inode(crate::scan::scan(&self.memory, &mut HashSet::new())?);
+        victims.sort_by_key(|victim| victim.used_ns);
+        for victim in victims {
+            if moved.bytes() >= bytes {
+                break;
+            }
+            if !is_wanted(&victim.names) {
+                continue;
+            }
+            if self.is_expired(victim.used_ns, now_ns()) {
+                for &name in &victim.names {
+                    self.remove_from_memory(name, Pages::Recycle)?;
+                }
+                continue;
+            }
+            let is_copied = self.are_copied(&victim.names);
+            let left =
+                if is_copied { self.evict(&victim, Pages::Recycle) } else { self.spill_out(&victim, Pages::Recycle) };
+            match left {
+                Ok(true) if is_copied => {
+                    moved.evicted += 1;
+                    moved.evicted_bytes += victim.bytes;
+                }
+                Ok(true) => {
+                    moved.spilled += 1;
+                    moved.spilled_bytes += victim.bytes;
+                }
+                Ok(false) => moved.held_bytes += victim.bytes,
+                Err(StoreError::Corrupt { .. } | StoreError::Foreign { .. }) => {}
+                // What has a copy elsewhere can still go.
+                Err(error) => moved.obstacle = moved.obstacle.or_else(|| Some(chain(&error))),
+            }
+            crash_point("evict.moved");
+        }
+        Ok(moved)
+    }
+
+    /// Removes an object that has a copy elsewhere. `false` when a reader holds it, so that this would free nothing.
+    fn evict(&self, victim: &Victim, pages: Pages) -> Result<bool> {
+        if victim.names.first().is_some_and(|&name| self.is_pinned(name)) {
+            return Ok(false);
+        }
+        for &name in &victim.names {
+            self.remove_from_memory(name, pages)?;
+            crash_point("evict.dropped");
+        }
+        Ok(true)
+    }
+
     fn make_spill_room(&self, bytes: u64) -> Result<()> {
         let lock = self.ledger.count(&self.memory)?;
         let counted = self.recount(&lock)?;
@@ -129,7 +187,22 @@ impl Inner {
         for found in counted.spilled.iter().filter(|found| self.is_expired(found.used_ns, now)) {
             self.remove_expired(TierKind::Spill, found.name)?;
         }
-        if self.ledger.spilled().get() + bytes <= limit {
+        let missing = || (self.ledger.spilled().get() + bytes).saturating_sub(limit);
+        if missing() > 0
+            && let Some(spill) = self.spill_if_any()
+        {
+            let mut victims = by_inode(counted.spilled);
+            victims.sort_by_key(|victim| victim.used_ns);
+            for victim in victims.iter().filter(|victim| self.are_copied(&victim.names)) {
+                if missing() == 0 {
+                    break;
+                }
+                for &name in &victim.names {
+                    self.remove_from_spill(spill, name)?;
+                }
+            }
+        }
+        if missing() == 0 {
             return Ok(());
         }
         Err(self.full(bytes, &Held::default(), "it is full, too"))
@@ -165,6 +238,31 @@ impl Inner {
             holders: holders(&held.inodes),
             spill,
         }
+    }
+}
+
+/// What was moved out of memory.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Objects that went to the spill disk.
+    pub spilled: u64,
+    /// What they took.
+    pub spilled_bytes: u64,
+    /// Objects that went because a bucket has a copy of them.
+    pub evicted: u64,
+    /// What they took.
+    pub evicted_bytes: u64,
+    /// What stayed because readers hold it.
+    pub held_bytes: u64,
+    /// Why something could not go.
+    pub obstacle: Option<String>,
+}
+
+impl Moved {
+    /// What memory was given back.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.spilled_bytes + self.evicted_bytes
     }
 }
 

@@ -20,7 +20,7 @@ const BELONGS_TO: &str = "store";
 
 impl Inner {
     /// Moves an object to the spill disk. `false` when a reader holds it, so that moving would free nothing.
-    pub(crate) fn spill_out(&self, victim: &Victim) -> Result<bool> {
+    pub(crate) fn spill_out(&self, victim: &Victim, pages: Pages) -> Result<bool> {
         let Some(&first) = victim.names.first() else { return Ok(true) };
         let spill = self.spill().map_err(|reason| StoreError::Options { reason })?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOATIME | OFlags::NONBLOCK;
@@ -45,7 +45,7 @@ impl Inner {
         crash_point("spill.published");
         drop(source);
         for &name in &victim.names {
-            if !self.remove_from_memory(name, Pages::Free)? {
+            if !self.remove_from_memory(name, pages)? {
                 // Deleted while it was copied: the copy must not bring it back.
                 self.remove_from_spill(spill, name)?;
             }

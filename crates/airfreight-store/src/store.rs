@@ -16,6 +16,7 @@ use crate::ledger::{Counter, Ledger};
 use crate::location::{Location, available_bytes, default_spill_path, huge_pages, is_tmpfs, total_bytes};
 use crate::read::{Description, Object};
 use crate::receive::Receiver;
+use crate::room::Moved;
 use crate::spill::open_folder;
 use crate::sweep::Collected;
 use crate::sys::Access;
@@ -352,6 +353,41 @@ impl Store {
             spilled_bytes: if inner.spill_if_any().is_some() { inner.ledger.spilled().get() } else { 0 },
             spill_capacity_bytes: inner.spill_capacity_bytes(),
         }
+    }
+
+    /// Makes room before a put needs it: moves what `is_wanted` takes out of memory, the least recently used first, until
+    /// that has given back `bytes` at least. What has a copy in a bucket ([`Self::note_copy`]) goes, what has none goes
+    /// to the spill disk; what a reader holds stays. Pages are kept as warm segments where there is room for those.
+    ///
+    /// `is_wanted` is given all names of an object. Nothing is moved while another process makes room.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] and [`StoreError::Removed`]. That nothing more can be moved is no error: [`Moved::obstacle`].
+    pub fn move_out(&self, bytes: u64, is_wanted: impl FnMut(&[ObjectName]) -> bool) -> Result<Moved> {
+        self.inner.move_out(bytes, is_wanted)
+    }
+
+    /// Notes that a bucket has a copy of an object, which may go without another one from then on. `false` when the
+    /// store has no such object.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] and [`StoreError::Removed`].
+    pub fn note_copy(&self, name: ObjectName) -> Result<bool> {
+        self.inner.note_copy(name)
+    }
+
+    /// Takes back [`Self::note_copy`]; `false` when nothing was noted.
+    ///
+    /// # Errors
+    /// As [`Self::note_copy`].
+    pub fn forget_copy(&self, name: ObjectName) -> Result<bool> {
+        self.inner.forget_copy(name)
+    }
+
+    /// Whether a copy of an object was noted.
+    #[must_use]
+    pub fn has_copy(&self, name: ObjectName) -> bool {
+        self.inner.are_copied(&[name])
     }
 
     /// Takes the turn to fetch an object from elsewhere; `None` while another process, or thread, has it. Who gets none

@@ -42,6 +42,7 @@ impl Inner {
             if let Some(lock) = self.ledger.try_count(&self.memory)? {
                 self.reclaim(&self.memory, &lock)?;
             }
+            self.forget_copies_of_gone()?;
         }
         let step = self.expired_from(position, limit, now)?;
         let mut removed = 0;
@@ -98,6 +99,7 @@ impl Inner {
                 collected.expired += u64::from(self.remove_expired(kind, found.name)?);
             }
         }
+        self.forget_copies_of_gone()?;
         collected.orphaned = self.remove_orphans()?;
         Ok(collected)
     }

@@ -197,6 +197,24 @@ fn arrivals(cast: &mut Cast<'_>) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Objects leave memory ahead of need: some have copies elsewhere and go, some are spilled.
+fn ahead(cast: &mut Cast<'_>) -> Result<(), StoreError> {
+    let copied = (0..3).map(|_| cast.put(MIB)).collect::<Result<Vec<_>, _>>()?;
+    let kept = (0..3).map(|_| cast.put(MIB)).collect::<Result<Vec<_>, _>>()?;
+    cast.link(kept[0])?;
+    for &name in &copied {
+        cast.reporter.tell(&Event::Deleting(name));
+        cast.store.note_copy(name)?;
+    }
+    cast.store.move_out(5 << 20, |_| true)?;
+    for &name in copied.iter().filter(|name| !cast.store.contains(**name)) {
+        cast.reporter.tell(&Event::Deleted(name));
+    }
+    cast.put(MIB)?;
+    cast.store.collect()?;
+    Ok(())
+}
+
 impl Script {
     /// All scripts.
     pub const ALL: &[Self] = &[
@@ -207,6 +225,7 @@ impl Script {
         Self { name: "outgrow", capacity_mib: 17, spill_mib: 256, body: outgrow },
         Self { name: "arrivals", capacity_mib: 4, spill_mib: 64, body: arrivals },
         Self { name: "lapse", capacity_mib: 4, spill_mib: 64, body: lapse },
+        Self { name: "ahead", capacity_mib: 64, spill_mib: 64, body: ahead },
         Self { name: "remains", capacity_mib: 64, spill_mib: 64, body: remains },
     ];
 

@@ -226,7 +226,8 @@ fn finish(store: &mut Store, key: &Key, live: &Value, mut next: Value, manner: &
         }
     } else {
         if let Some(unknown) = drop_strangers(key, &mut next["spec"], manner.strangers) {
-            let message = format!(" \"\" is invalid: patch: Invalid value: \"{next}\": strict decoding error: {unknown}");
+            let message =
+                format!(" \"\" is invalid: patch: Invalid value: \"{next}\": strict decoding error: {unknown}");
             return refuse(422, "Invalid", &message, Value::Null);
         }
         complete(key, &mut next["spec"]);
@@ -330,7 +331,9 @@ fn drop_strangers(key: &Key, spec: &mut Value, manner: Strangers) -> Option<Stri
             found.iter().map(|stranger| format!("unknown field \"spec.{}\"", stranger.path())).collect();
         return Some(unknown.join(", "));
     }
-    found.iter().for_each(|stranger| stranger.remove_from(spec));
+    for stranger in found {
+        stranger.remove_from(spec);
+    }
     None
 }
 
