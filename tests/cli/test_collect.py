@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sysconfig
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ import pytest
 from airfreight._store import Store
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_home import AirflowHome
 
 DEPLOYMENT = "0f1e2d3c"
@@ -73,3 +76,40 @@ def test_gc_keeps_what_airflow_needs_and_removes_the_rest(airflow: AirflowHome, 
     report = gc(store, airflow, "--retention-hours", "0")
     assert store.names() == [unknown]
     assert report["ended"]["objects"] == 2
+
+
+def test_the_agent_collects_by_itself(airflow: AirflowHome, store: Store, tmp_path: Path) -> None:
+    ended = airflow.run("collected")
+    needed, gone = put(store, "collected", ended, "plain"), put(store, "collected", ended, "renamed")
+    token = tmp_path / "token"
+    token.write_text("not yet")
+    log = tmp_path / "agent.log"
+    command = [
+        BINARY, "agent", "--store", store.path, "--listen", "127.0.0.1:0", "--gc-every", "1s", "--gc-grace", "0",
+        "--api-token-file", str(token),
+    ]  # fmt: skip
+    environment = {
+        **os.environ,
+        "AIRFLOW__AIRFREIGHT__API_URL": airflow.url,
+        "AIRFREIGHT_DEPLOYMENT": DEPLOYMENT,
+        "NO_PROXY": "*",
+    }
+    with log.open("w") as output, subprocess.Popen(command, env=environment, stdout=output, stderr=output) as agent:
+        try:
+            until(lambda: "could not collect all garbage" in log.read_text(), log)
+            assert store.contains(gone), "without a token that Airflow takes, nothing is sure"
+            # Written again by whoever looks after it.
+            token.write_text(airflow.token)
+            until(lambda: not store.contains(gone), log)
+        finally:
+            agent.terminate()
+    assert agent.returncode == 0
+    assert store.contains(needed)
+    assert airflow.token not in log.read_text()
+
+
+def until(is_so: Callable[[], bool], log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.2)

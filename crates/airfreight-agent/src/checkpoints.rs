@@ -10,12 +10,12 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use airfreight_bucket::{Bucket, BucketError, Claim, Queue, Queued};
+use airfreight_bucket::{Bucket, BucketError, Claim, Queue, Queued, QueuedObject};
 use airfreight_core::{ErrorKind, ObjectName, chain};
 use airfreight_store::{Store, StoreError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::{debug, error, info, warn};
 
 use self::credentials::Buckets;
@@ -91,12 +91,12 @@ impl Checkpoints {
         }
     }
 
-    /// Uploads until `ended` says so, then finishes what is under way.
-    pub(crate) async fn run(self: Arc<Self>, mut ended: watch::Receiver<bool>) {
+    /// Uploads until `ended` says so, then finishes what is under way. Looks for more at times counted from `began`.
+    pub(crate) async fn run(self: Arc<Self>, mut ended: watch::Receiver<bool>, began: Instant) {
         let mut claim: Option<Claim> = None;
         let mut seen = None;
         let mut under_way = JoinSet::new();
-        let mut ticks = interval(TICK);
+        let mut ticks = interval_at(began, TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -278,6 +278,12 @@ impl Checkpoints {
             bucket.delete(key).await?;
         }
         if self.queue.remove(name)? {
+            for (object_name, _) in queued.objects.iter().filter_map(QueuedObject::read) {
+                // Only for room: without the note, the object is spilled rather than dropped.
+                if let Err(error) = self.store.note_copy(object_name) {
+                    debug!(%object_name, error = %chain(&error), "could not note its copy");
+                }
+            }
             return Ok(Ended::Stored(sent));
         }
         mine.push(&queued.newest.key);

@@ -164,6 +164,14 @@ impl Index {
         Ok(sums.into_iter().map(run).collect())
     }
 
+    /// The names of a DAG's objects that are not on the spill disk.
+    pub(crate) fn in_memory_of(&mut self, dag_id: &str) -> Result<HashSet<ObjectName>, StoreError> {
+        self.refresh()?;
+        let is_there = |name: &ObjectName| self.entries.get(name).is_some_and(|entry| entry.tier != TierKind::Spill);
+        let of_dag = self.order.iter().filter(|(_, task)| task.dag_id.as_deref() == Some(dag_id));
+        Ok(of_dag.map(|((_, name), _)| *name).filter(is_there).collect())
+    }
+
     fn is_wanted(&self, filter: &Filter, place: &Place, task: &Task) -> bool {
         // Who asks for an empty name wants what has none.
         let is = |wanted: &Option<String>, found: &Option<String>| {

@@ -7,6 +7,7 @@ mod access;
 mod checkpoints;
 mod error;
 mod index;
+mod life;
 mod limits;
 mod listing;
 mod metrics;
@@ -22,6 +23,7 @@ mod uploads;
 
 pub use access::{Access, Tokens};
 pub use error::AgentError;
+pub use life::{Ask, EVERY_DAG, LifeOptions};
 pub use page::AirflowUrl;
 pub use server::{Agent, DEFAULT_ADDRESS, Options};
 pub use tls::ServerTls;

@@ -19,6 +19,7 @@ use crate::access::Gate;
 use crate::checkpoints::Checkpoints;
 use crate::error::Refusal;
 use crate::index::Index;
+use crate::life::{Life, LifeOptions};
 use crate::limits::UPLOADS_MAX;
 use crate::metrics::{self, Metrics};
 use crate::objects::Opened;
@@ -28,13 +29,14 @@ use crate::{listing, objects, page, uploads};
 /// What all requests share.
 pub(crate) struct Shared {
     pub(crate) store: Store,
-    pub(crate) index: Mutex<Index>,
+    pub(crate) index: Arc<Mutex<Index>>,
     pub(crate) opened: Opened,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) uploads: Semaphore,
     pub(crate) gate: Gate,
     pub(crate) page: Page,
     pub(crate) checkpoints: Arc<Checkpoints>,
+    pub(crate) life: Arc<Life>,
 }
 
 /// Who asks, for the log.
@@ -48,10 +50,12 @@ impl Shared {
         metrics: Arc<Metrics>,
         page: Page,
         checkpoints: Arc<Checkpoints>,
+        life: LifeOptions,
     ) -> Arc<Self> {
-        let index = Mutex::new(Index::new(store.clone()));
+        let index = Arc::new(Mutex::new(Index::new(store.clone())));
+        let life = Life::new(store.clone(), Arc::clone(&index), life, Arc::clone(&metrics));
         let uploads = Semaphore::new(UPLOADS_MAX);
-        Arc::new(Self { store, index, opened: Opened::default(), metrics, uploads, gate, page, checkpoints })
+        Arc::new(Self { store, index, opened: Opened::default(), metrics, uploads, gate, page, checkpoints, life })
     }
 }
 

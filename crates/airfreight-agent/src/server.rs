@@ -18,13 +18,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tower::ServiceExt as _;
 use tracing::{debug, info, warn};
 
 use crate::access::{Access, Gate};
 use crate::checkpoints::Checkpoints;
 use crate::error::AgentError;
+use crate::life::LifeOptions;
 use crate::limits::{CONNECTIONS_MAX, HANDSHAKE_MAX, HEAD_BYTES_MAX, HEAD_TIME_MAX, HEADERS_MAX, SILENCE_MAX};
 use crate::metrics::Metrics;
 use crate::page::{AirflowUrl, Page};
@@ -53,6 +54,8 @@ pub struct Options {
     pub access_command: Vec<String>,
     /// How long answers may go on after the agent was asked to end.
     pub grace: Duration,
+    /// How it keeps the store.
+    pub life: LifeOptions,
 }
 
 impl Default for Options {
@@ -64,6 +67,7 @@ impl Default for Options {
             airflow_url: None,
             access_command: Vec::new(),
             grace: Duration::from_secs(30),
+            life: LifeOptions::default(),
         }
     }
 }
@@ -105,7 +109,7 @@ impl Agent {
         let page = Page::new(options.airflow_url.clone(), tls.is_some());
         let metrics = Metrics::new();
         let checkpoints = Checkpoints::new(store.clone(), options.access_command.clone(), Arc::clone(&metrics));
-        let shared = Shared::new(store, gate, metrics, page, checkpoints);
+        let shared = Shared::new(store, gate, metrics, page, checkpoints, options.life.clone());
         Ok(Self { listeners, router: router(&shared), shared, tls, grace: options.grace })
     }
 
@@ -121,7 +125,9 @@ impl Agent {
         warm_up(&self.shared);
         let (end, ending) = watch::channel(false);
         let mut background = JoinSet::new();
-        background.spawn(Arc::clone(&self.shared.checkpoints).run(ending));
+        let began = Instant::now();
+        background.spawn(Arc::clone(&self.shared.checkpoints).run(ending.clone(), began));
+        background.spawn(Arc::clone(&self.shared.life).run(ending, began));
         let graceful = GracefulShutdown::new();
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut connections = JoinSet::new();

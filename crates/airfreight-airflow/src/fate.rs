@@ -25,6 +25,20 @@ pub struct Owner {
     pub map_index: i32,
 }
 
+impl Owner {
+    /// The task instance that an object's metadata names; `None` where any part of it is missing.
+    #[must_use]
+    pub fn in_metadata(metadata: &Value) -> Option<Self> {
+        let owner = &metadata["owner"];
+        let text = |key: &str| owner[key].as_str().filter(|text| !text.is_empty()).map(ToOwned::to_owned);
+        let map_index = match &owner["map_index"] {
+            Value::Null => -1,
+            number => i32::try_from(number.as_i64()?).ok()?,
+        };
+        Some(Self { dag_id: text("dag_id")?, run_id: text("run_id")?, task_id: text("task_id")?, map_index })
+    }
+}
+
 /// What Airflow says about an [`Owner`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fate {
@@ -219,5 +233,25 @@ impl Airflow {
             "/dags/~/dagRuns/~/taskInstances/list",
             &json!({ "dag_ids": [dag_id], "dag_run_ids": runs, "task_ids": tasks, "page_limit": rows }),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_owner_is_whole_or_none() {
+        let whole = json!({"owner": {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": null}});
+        assert_eq!(Owner::in_metadata(&whole).map(|owner| owner.map_index), Some(-1));
+        for part in ["dag_id", "run_id", "task_id"] {
+            let mut metadata = whole.clone();
+            metadata["owner"][part] = Value::Null;
+            assert_eq!(Owner::in_metadata(&metadata), None);
+        }
+        let odd = json!({"owner": {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": "2"}});
+        assert_eq!(Owner::in_metadata(&odd), None);
+        assert_eq!(Owner::in_metadata(&json!({"type": "int"})), None);
+        assert_eq!(Owner::in_metadata(&Value::Null), None);
     }
 }

@@ -20,7 +20,7 @@ use crate::error::CliError;
 pub(crate) const HOURS_MAX: f64 = 24.0 * 366.0 * 100.0;
 
 /// Where values come from; they are parsed when they are asked for, so that `doctor` can go on past a bad one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Settings {
     store: Option<PathBuf>,
     file: Option<PathBuf>,

@@ -63,7 +63,7 @@ impl Set {
         let access = Access { place: Place::Text(self.kube.kubeconfig().into()), ..Access::default() };
         let description: Value = json!({
             "apiVersion": "ray.io/v1", "kind": "RayCluster", "metadata": {"name": name},
-            "spec": {"headGroupSpec": {}},
+            "spec": {"headGroupSpec": {"rayStartParams": {}, "template": {"spec": {"containers": [{"name": "ray"}]}}}},
         });
         let attempt = Attempt {
             dag_id: dag_id.into(),

@@ -80,7 +80,7 @@ fn all(shared: &Shared, visit: &Visit) -> Result<(String, Markup), Refusal> {
             p.problem { (plural(damaged as u64, "name")) " cannot be read. " code { "airfreight store ls" }
                 " says which." }
         }
-        (room(shared))
+        (room(shared, visit))
         (transfers(shared, visit, &metrics))
         (checkpoints(shared, visit, &metrics))
         section aria-labelledby="dags" {
@@ -139,7 +139,7 @@ fn omitted(rows: usize) -> Markup {
 }
 
 /// How full memory and spill disk are.
-fn room(shared: &Shared) -> Markup {
+fn room(shared: &Shared, visit: &Visit) -> Markup {
     let usage = shared.store.usage();
     let objects = usage.used_bytes.saturating_sub(usage.warm_bytes);
     let place = shared.store.kind().as_str();
@@ -154,6 +154,40 @@ fn room(shared: &Shared) -> Markup {
                     (bar("Spill disk", &[("spilled", usage.spilled_bytes, "objects")], usage.spill_capacity_bytes))
                 }
             }
+            (life(shared, visit))
+        }
+    }
+}
+
+/// What the agent has done for room, and which DAGs are near their limits.
+fn life(shared: &Shared, visit: &Visit) -> Markup {
+    /// DAGs that are far from their limits are in the table below.
+    const SHARES_MAX: usize = 5;
+    let overview = shared.life.overview();
+    let free = shared.life.keep_free() * 100.0;
+    html! {
+        @if let Some(obstacle) = &overview.obstacle { p.problem { "Could not make more room: " (obstacle) } }
+        @if !overview.shares.is_empty() {
+            ul.legend aria-label="Limits of DAGs" {
+                @for share in overview.shares.iter().take(SHARES_MAX) {
+                    li { bdi { (share.dag_id) } ": " (size(share.bytes)) " of " (size(share.limit_bytes)) }
+                }
+            }
+        }
+        p.quiet {
+            @if free > 0.0 { (format!("{free:.0} %")) " is kept free ahead of tasks. " }
+            @match &overview.collection {
+                None => { "Nothing was collected yet since the agent began." }
+                Some(collection) => {
+                    "Garbage was collected " (ago(visit.now, collection.at)) ": "
+                    (plural(collection.report.expired, "object")) " expired, "
+                    (count(collection.report.ended.objects)) " of runs that ended long ago, "
+                    (count(collection.report.gone.objects)) " of task instances that are gone."
+                }
+            }
+        }
+        @if let Some(problem) = overview.collection.as_ref().and_then(|collection| collection.problem.as_ref()) {
+            p.problem { "Airflow could not be asked what it needs: " (problem) }
         }
     }
 }

@@ -27,7 +27,7 @@ pub(crate) fn run(
         match &arguments.command {
             CheckpointCommand::Ls(selection) => ls(&bucket, selection, output).await,
             CheckpointCommand::Get { key } => get(&bucket, key, settings, output).await,
-            CheckpointCommand::Rm(options) => rm(&bucket, options, output).await,
+            CheckpointCommand::Rm(options) => rm(&bucket, options, settings, output).await,
         }
     })?;
     Ok(ExitCode::SUCCESS)
@@ -69,7 +69,14 @@ fn parsed(key: &str) -> Option<airfreight_core::ObjectName> {
     key.rsplit_once('/')?.1.parse().ok()
 }
 
-async fn rm(bucket: &Bucket, options: &RmOptions, output: &mut Output<'_>) -> Result<(), CliError> {
+async fn rm(
+    bucket: &Bucket,
+    options: &RmOptions,
+    settings: &Settings,
+    output: &mut Output<'_>,
+) -> Result<(), CliError> {
+    // An object of this host whose copy goes must not go for it.
+    let store = settings.open_store().ok();
     let doomed = if options.selection.is_everything() {
         let mut all = list(bucket, &Selection::EVERYTHING).await?;
         let mut doomed = Vec::new();
@@ -95,6 +102,9 @@ async fn rm(bucket: &Bucket, options: &RmOptions, output: &mut Output<'_>) -> Re
     let mut bytes = 0;
     for checkpoint in &doomed {
         if !options.dry_run {
+            if let (Some(store), Some(name)) = (&store, parsed(&checkpoint.key)) {
+                store.forget_copy(name)?;
+            }
             bucket.delete(&checkpoint.key).await?;
         }
         if checkpoint.is_pointer() {

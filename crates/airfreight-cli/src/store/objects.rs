@@ -24,9 +24,6 @@ pub(super) struct Object {
     pub(super) metadata: Value,
     #[serde(skip)]
     pub(super) owner: Option<Owner>,
-    /// The fingerprint of the key of the Airflow deployment that wrote it.
-    #[serde(skip)]
-    pub(super) deployment: Option<String>,
 }
 
 impl Object {
@@ -48,8 +45,7 @@ impl From<Description> for Object {
             used_at: timestamp(description.used_ns),
             links: description.links,
             pinned: description.pinned,
-            owner: owner(&metadata),
-            deployment: metadata["owner"]["deployment"].as_str().map(str::to_owned),
+            owner: Owner::in_metadata(&metadata),
             metadata,
         }
     }
@@ -110,17 +106,6 @@ pub(super) fn describe(owner: &Owner) -> String {
     format!("{} / {} / {}{index}", owner.dag_id, owner.run_id, owner.task_id)
 }
 
-/// The task instance in an object's metadata; `None` where any part of it is missing.
-fn owner(metadata: &Value) -> Option<Owner> {
-    let owner = &metadata["owner"];
-    let text = |key: &str| owner[key].as_str().filter(|t| !t.is_empty()).map(ToOwned::to_owned);
-    let map_index = match &owner["map_index"] {
-        Value::Null => -1,
-        number => i32::try_from(number.as_i64()?).ok()?,
-    };
-    Some(Owner { dag_id: text("dag_id")?, run_id: text("run_id")?, task_id: text("task_id")?, map_index })
-}
-
 fn timestamp(ns: i64) -> Timestamp {
     Timestamp::from_nanosecond(ns.into()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
@@ -132,18 +117,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_owner_is_whole_or_none() {
-        let whole = json!({"owner": {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": null}});
-        assert_eq!(owner(&whole).unwrap().map_index, -1);
-        assert_eq!(describe(&owner(&whole).unwrap()), "d / r / t");
-        for part in ["dag_id", "run_id", "task_id"] {
-            let mut metadata = whole.clone();
-            metadata["owner"][part] = Value::Null;
-            assert_eq!(owner(&metadata), None);
-        }
-        assert_eq!(owner(&json!({"owner": {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": "2"}})), None);
-        assert_eq!(owner(&json!({"type": "int"})), None);
-        assert_eq!(owner(&Value::Null), None);
+    fn an_owner_is_told_with_its_map_index() {
+        let owner = |map_index| {
+            let metadata = json!({"owner": {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": map_index}});
+            describe(&Owner::in_metadata(&metadata).unwrap())
+        };
+        assert_eq!([owner(json!(null)), owner(json!(3))], ["d / r / t", "d / r / t [3]"]);
     }
 
     #[test]
