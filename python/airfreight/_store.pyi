@@ -74,6 +74,12 @@ class Store:
         """Lets a name lapse after so many seconds unless it is used before; ``False`` when it wasn't there."""
     def link(self, name: str) -> str:
         """A second name for the same bytes, with a life of its own; nothing is copied."""
+    def note_copy(self, name: str) -> bool:
+        """
+        Notes that a bucket has a copy: where room is needed, the object may go without another one.
+
+        ``False`` when the store doesn't have it.
+        """
     def names(self) -> list[str]: ...
     def stat(self) -> dict[str, Any]:
         """

@@ -130,6 +130,10 @@ impl Store {
         self.call(py, |store| store.link(parse(name)?)).map(|name| name.to_string())
     }
 
+    fn note_copy(&self, py: Python<'_>, name: &str) -> PyResult<bool> {
+        self.call(py, |store| store.note_copy(parse(name)?))
+    }
+
     fn names(&self, py: Python<'_>) -> PyResult<Vec<String>> {
         self.call(py, airfreight_store::Store::names).map(|names| names.iter().map(ObjectName::to_string).collect())
     }

@@ -77,6 +77,7 @@ def upload(process: Process, name: str, origin: Origin, plan: Plan) -> dict[str,
         return at | copied | reuse | {"later": name}
     began = perf_counter()
     copied = place.bucket.put_object(process.store_options, name, key, journal.progress("uploaded", "to the bucket"))
+    process.store.note_copy(name)
     log.info(
         "checkpointed %s: %s in %.1f ms, %s/%s",
         origin.where.key,
@@ -105,7 +106,10 @@ def complete(process: Process, row: Row, origin: Origin, plan: Plan) -> Row:
             key: part | {"bucket": pushed.get(key) or upload(process, part["id"], origin, plan)}
             for key, part in row["parts"].items()
         }
-        if plan.queued is not None:
+        if plan.queued is None:
+            for part in parts.values():
+                process.store.note_copy(part["id"])
+        else:
             # So that what is returned last is published when all of it is there.
             plan.queued.extend(
                 {"name": part["id"]} | {name: part["bucket"][name] for name in ("key", "nbytes", "crc64")}
@@ -242,6 +246,7 @@ def restore(process: Process, row: Row, content: Row) -> None:
         error.message = f"{value} is not on this host, and its checkpoint cannot be read: {error.message}"
         error.args = (error.message, error.hint)
         raise
+    process.store.note_copy(content["id"])
     log.info(
         "read the checkpoint of %s: %s in %.1f ms",
         value,
