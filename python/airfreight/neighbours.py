@@ -134,7 +134,7 @@ def _agent(process: Process, url: str, doubt: float) -> Agent:
         known = process.agents[url, doubt] = Agent(
             url,
             doubt=doubt,
-            token=_token(settings),
+            token=token(settings),
             authorities=settings.agent_ca_file,
             certificate=settings.agent_certificate_file,
             key=settings.agent_key_file,
@@ -142,7 +142,12 @@ def _agent(process: Process, url: str, doubt: float) -> Agent:
     return known
 
 
-def _token(settings: Settings) -> str | None:
+def token(settings: Settings) -> str | None:
+    """
+    The token by which agents are asked.
+
+    :raises DeniedError: its file cannot be read.
+    """
     path = settings.agent_token_file
     if path is None:
         return settings.agent_token

@@ -172,6 +172,13 @@ def _agent_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _agents(text: str) -> tuple[str, ...]:
+    urls = tuple(_agent_url(url) for url in text.replace(",", " ").split())
+    if not urls or any("{" in url for url in urls):
+        raise _RefusedError
+    return urls
+
+
 def _token(text: str) -> str:
     token = text.strip()
     if len(token) < _KEY_CHARACTERS_MIN or not token.isascii() or not token.isprintable() or " " in token:
@@ -387,6 +394,14 @@ SETTINGS: tuple[Setting, ...] = (
         default_text="none",
     ),
     Setting(
+        "agents",
+        _agents,
+        "http:// or https:// URLs with commas between them",
+        "The agents whose pages Airflow's UI shows, as its API server reaches them.",
+        "http://worker-1:8733, http://worker-2:8733",
+        default_text="agent_url, where it names a host; else none",
+    ),
+    Setting(
         "checkpoint",
         _bucket,
         "a URL (s3://, gs://, az://, abfss:// or file://), the id of a connection, or connection id@URL",
@@ -497,6 +512,7 @@ class Settings:
     agent_ca_file: str | None
     agent_certificate_file: str | None
     agent_key_file: str | None
+    agents: tuple[str, ...] | None
     checkpoint: str | None
     checkpoint_all: bool
     deployment: str | None
