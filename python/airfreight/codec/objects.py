@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airfreight.codec import elementwise, note, plain
 from airfreight.codec.pickler import dump
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
 _PICKLE = 0x80
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """
     What became of a value.
 
