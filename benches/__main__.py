@@ -91,7 +91,7 @@ def _measure(
             one["warm"] = _plain(rounds.in_warm_processes(workers, case, repeat, say))
             measured["cases"][case.name] = one
             if case.kind == "dict":
-                times = 20 if options.quick else 300
+                times = 20 if options.quick else 1000
                 measured["hot_loop"] = _plain(rounds.hot_loop(workers, case, count, times, say))
         measured["imports"] = imports.measure(count, scratch, say) if "airfreight_xcom" in chosen else {}
         return measured

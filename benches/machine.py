@@ -19,6 +19,7 @@ def describe() -> dict[str, str]:
         "/dev/shm": mount(Path("/dev/shm")),
         "huge pages for shared memory": _setting("/sys/kernel/mm/transparent_hugepage/shmem_enabled"),
         "huge pages for private memory": _setting("/sys/kernel/mm/transparent_hugepage/enabled"),
+        "free memory goes back to the host": "yes" if Path("/sys/module/page_reporting").exists() else "no",
         "governor": _setting("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
     }
 
