@@ -75,7 +75,7 @@ def test_settings_that_a_page_names_exist(page: Path) -> None:
     # What `airflow airfreight` tells the binary beyond the settings.
     known = {setting.name for setting in SETTINGS} | {"deployment"}
     # What only agents take.
-    known |= {"agent_write_token"}
+    known |= {"agent_write_token", "agent_keep_free", "agent_dag_limits", "agent_gc_every", "agent_api_token_file"}
     # What the runner's job is told.
     known |= {"runner_id", "runner_port", "runner_idle_seconds", "call"}
     text = page.read_text()

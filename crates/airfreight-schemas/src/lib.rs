@@ -1,4 +1,4 @@
-//! What `KubeRay`'s schemas say of a spec, by the types that `kcr_ray_io` makes of them.
+//! What the schemas of `KubeRay` and of Kubernetes say of a spec, by the types that others make of them.
 //!
 //! A spec is read into its type and written out again: what can't be read is mistyped, what isn't written any more is a
 //! field that the schema doesn't know.
@@ -7,6 +7,8 @@
 
 use std::fmt::Write as _;
 
+use k8s_openapi::api::apps::v1::DaemonSetSpec;
+use k8s_openapi::api::core::v1::PodSpec;
 use kcr_ray_io::v1::rayclusters::RayClusterSpec;
 use kcr_ray_io::v1::rayjobs::RayJobSpec;
 use kcr_ray_io::v1::rayservices::RayServiceSpec;
@@ -93,6 +95,8 @@ pub fn strangers(plural: &str, spec: &Value) -> Result<Vec<Stranger>, Wrong> {
         "rayclusters" => again::<RayClusterSpec>(spec)?,
         "rayjobs" => again::<RayJobSpec>(spec)?,
         "rayservices" => again::<RayServiceSpec>(spec)?,
+        "daemonsets" => again::<DaemonSetSpec>(spec)?,
+        "pods" => again::<PodSpec>(spec)?,
         _ => return Ok(Vec::new()),
     };
     let mut found = Vec::new();
@@ -197,7 +201,7 @@ mod tests {
         assert!(paths("rayclusters", &spec()).is_empty());
         assert!(paths("rayjobs", &json!({"entrypoint": "python a.py", "rayClusterSpec": spec()})).is_empty());
         assert!(paths("rayservices", &json!({"serveConfigV2": "", "rayClusterConfig": spec()})).is_empty());
-        assert!(paths("pods", &json!({"anything": {"at": "all"}})).is_empty());
+        assert!(paths("services", &json!({"anything": {"at": "all"}})).is_empty());
     }
 
     #[test]
