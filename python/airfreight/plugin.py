@@ -9,7 +9,6 @@ from typing import Any
 from airflow.plugins_manager import AirflowPlugin
 
 from airfreight import listener
-from airfreight.errors import AirfreightError
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +26,8 @@ class _Made:
     def __get__(self, instance: Any, owner: type) -> list[dict[str, Any]]:
         try:
             made: list[dict[str, Any]] = self._make()
-        except (AirfreightError, ImportError) as error:
-            # A wrong setting is told by tasks and by `doctor`; it should not cost the API server its plugins.
+        except Exception as error:  # noqa: BLE001
+            # Whatever is wrong with the pages should not cost the API server its plugins.
             log.warning("The pages of agents are not shown in Airflow: %s", error)
             return []
         return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,6 @@ from airfreight.origin import Coordinates, Origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from airfreight.process import Process
     from bucket_home import FaultProxy, S3Server
@@ -93,6 +93,30 @@ def test_every_member_of_a_dict_has_a_copy(configure: Callable[..., Process], wh
     read = rows.read(json.loads(json.dumps(whole)))
     assert read.keys() == value.keys()
     assert all(np.array_equal(read[key], value[key]) for key in value)
+
+
+def test_a_full_store_drops_what_has_a_checkpoint(configure: Callable[..., Process], where: str) -> None:
+    process = configure(capacity_bytes="40 MiB", spill_capacity_bytes="0")
+    row = write(LARGE, running(where))
+    # There is room for one of the two, and no disk to move the other to.
+    other = write(LARGE + 1, running())
+    assert process.store.names() == [other["id"]]
+    process.store.delete(other["id"])
+    assert np.array_equal(rows.read(row), LARGE)
+    # What came from there can go again.
+    other = write(LARGE + 1, running())
+    assert process.store.names() == [other["id"]]
+
+
+def test_every_name_of_a_copied_object_is_noted(configure: Callable[..., Process], where: str) -> None:
+    process = configure()
+    instance = running(where, multiple_outputs=True)
+    process.begin(instance)
+    members = {"a": LARGE, "b": LARGE * 2}
+    written = [write(value, instance, key) for key, value in members.items()]
+    whole = rows.write(members, origin(instance))
+    noted = {path.name for path in (Path(process.store.path) / "copied").iterdir()}
+    assert {row["id"] for row in written} | {part["id"] for part in whole["parts"].values()} <= noted
 
 
 def test_elements_of_a_list_come_from_the_checkpoint(configure: Callable[..., Process], where: str) -> None:
