@@ -17,6 +17,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from agent.browser import Browser, missing
 from airflow_home import AirflowHome
 from airfreight._store import Store
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 BINARY = Path(sysconfig.get_path("scripts")) / "airfreight"
 TOKEN = "the-token-of-those-who-read"
+PICTURES = Path(__file__).parents[2] / "build" / "page"
 RUN = "manual__2026-01-01T00:00:00+00:00"
 
 
@@ -139,6 +141,48 @@ def test_airflow_links_to_them(home: AirflowHome) -> None:
     assert links["nav"].endswith("/airfreight/")
     assert links["dag_run"].endswith("/airfreight/dags/{DAG_ID}/runs/{RUN_ID}")
     assert links["task_instance"].endswith("/tasks/{TASK_ID}")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(missing() is not None, reason=missing() or "")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_reader_finds_a_value_within_airflow(
+    home: AirflowHome, hosts: list[Host], tmp_path: Path, scheme: str
+) -> None:
+    hosts[0].put("taxis", RUN)
+    with Browser(tmp_path) as browser:
+        browser.set_up(dark=scheme == "dark", scripts=True)
+        browser.open(f"{home.url}/plugin/airfreight")
+        frame = "document.querySelector('iframe')?.contentDocument"
+
+        def shown(text: str) -> None:
+            """Waits for a text in the frame."""
+            for _ in range(600):
+                if text in str(browser.value(f"{frame}?.body?.innerText ?? ''")):
+                    return
+                time.sleep(0.05)
+            raise AssertionError(browser.text() + str(browser.value(f"{frame}?.body?.innerText ?? ''")))
+
+        def follow(words: str) -> None:
+            browser.value(f"[...{frame}.links].find(link => link.innerText.includes({json.dumps(words)})).click()")
+
+        shown("What hosts hold")
+        follow(hosts[0].url.removeprefix("http://"))
+        shown("What the store holds")
+        follow("taxis")
+        shown(RUN)
+        follow(RUN)
+        shown("pandas.DataFrame")
+        follow("clean")
+        shown("Harlem")
+        for _ in range(600):
+            # The style sheet comes, too; until then, the page isn't painted.
+            if browser.value(f"{frame}?.styleSheets?.[0]?.cssRules?.length ?? 0") > 10:
+                break
+            time.sleep(0.05)
+        else:
+            raise AssertionError("no style sheet came")
+        browser.shoot(PICTURES / f"airflow-{scheme}.png")
 
 
 def test_an_agent_that_is_gone_is_told(home: AirflowHome, hosts: list[Host]) -> None:

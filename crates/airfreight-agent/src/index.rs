@@ -19,6 +19,8 @@ const FREE: Duration = Duration::from_millis(20);
 const REST_FACTOR: u32 = 20;
 /// ... unless what is known would be older than this.
 const AGE_MAX: Duration = Duration::from_secs(1);
+/// Fewer objects than this are described sooner than a thread is started.
+const SHARE_MIN: usize = 256;
 
 /// The task instance that an object's metadata names.
 #[derive(Debug, Default, PartialEq, Eq, Hash, Deserialize)]
@@ -196,6 +198,7 @@ impl Index {
         self.count += 1;
         self.damaged = 0;
         let mut seen = 0;
+        let mut new = Vec::new();
         for (name, tier) in self.store.names_by_tier()? {
             if let Some(entry) = self.entries.get_mut(&name) {
                 if entry.seen != self.count {
@@ -204,7 +207,14 @@ impl Index {
                 }
                 continue;
             }
-            seen += usize::from(self.add(name, tier));
+            new.push((name, tier));
+        }
+        let learned = learn_all(&self.store, &new);
+        for ((name, tier), learned) in new.into_iter().zip(learned) {
+            // One that is being spilled is listed twice.
+            if !self.entries.contains_key(&name) {
+                seen += usize::from(self.add(name, tier, learned));
+            }
         }
         if seen < self.entries.len() {
             let (count, order) = (self.count, &mut self.order);
@@ -221,23 +231,63 @@ impl Index {
         Ok(())
     }
 
-    fn add(&mut self, name: ObjectName, tier: TierKind) -> bool {
-        let description = match self.store.describe(name) {
-            Ok(description) => description,
-            // It went between the listing and now.
-            Err(StoreError::NotFound { .. }) => return false,
-            Err(_) => {
-                self.damaged += 1;
-                return false;
-            }
+    /// Takes up what was learned of a name; `false` when there is nothing to list.
+    fn add(&mut self, name: ObjectName, tier: TierKind, learned: Learned) -> bool {
+        let Learned::Known { created_ns, file_bytes, owner } = learned else {
+            self.damaged += usize::from(matches!(learned, Learned::Damaged));
+            return false;
         };
-        let metadata: Metadata = serde_json::from_str(&description.metadata).unwrap_or_default();
-        let task = self.tasks.get(&metadata.owner).map_or_else(|| Arc::new(metadata.owner), Arc::clone);
+        let task = self.tasks.get(&owner).map_or_else(|| Arc::new(owner), Arc::clone);
         self.tasks.insert(Arc::clone(&task));
-        let created_ns = description.created_ns;
         self.order.insert((Reverse(created_ns), name), task);
-        let file_bytes = description.file_bytes;
         self.entries.insert(name, Entry { created_ns, file_bytes, tier, seen: self.count });
         true
     }
+}
+
+/// What an object says of itself.
+enum Learned {
+    Known {
+        created_ns: i64,
+        file_bytes: u64,
+        owner: Task,
+    },
+    /// It went between the listing and now.
+    Gone,
+    Damaged,
+}
+
+fn learn(store: &Store, name: ObjectName) -> Learned {
+    match store.describe(name) {
+        Ok(description) => {
+            let metadata: Metadata = serde_json::from_str(&description.metadata).unwrap_or_default();
+            let (created_ns, file_bytes) = (description.created_ns, description.file_bytes);
+            Learned::Known { created_ns, file_bytes, owner: metadata.owner }
+        }
+        Err(StoreError::NotFound { .. }) => Learned::Gone,
+        Err(_) => Learned::Damaged,
+    }
+}
+
+/// Reads what many objects say of themselves, by as many threads as there are processors: a large store's first count is
+/// all system calls.
+fn learn_all(store: &Store, names: &[(ObjectName, TierKind)]) -> Vec<Learned> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(names.len() / SHARE_MIN).max(1);
+    let learn_some = |share: &[(ObjectName, TierKind)]| -> Vec<Learned> {
+        share.iter().map(|(name, _)| learn(store, *name)).collect()
+    };
+    if threads == 1 {
+        return learn_some(names);
+    }
+    std::thread::scope(|scope| {
+        let shares: Vec<_> = names
+            .chunks(names.len().div_ceil(threads))
+            .map(|share| (share.len(), scope.spawn(move || learn_some(share))))
+            .collect();
+        // One answer for each name, whatever became of a thread.
+        let all = shares.into_iter().map(|(len, share)| {
+            share.join().unwrap_or_else(|_| std::iter::repeat_with(|| Learned::Damaged).take(len).collect())
+        });
+        all.flatten().collect()
+    })
 }
