@@ -37,6 +37,7 @@ BAD = {
     "agent_ca_file": ["~/ca.pem"],
     "agent_certificate_file": ["worker.pem"],
     "agent_key_file": ["worker.key"],
+    "agents": ["worker-1:8733", "http://{host}:8733", "http://one:1, two:2"],
     "checkpoint": ["http://host/x", "s3://", "two words", "my aws@s3://bucket", "s3://me:word@bucket"],
     "checkpoint_all": ["some"],
     "deployment": ["x" * 101, "two\nlines"],
