@@ -3,10 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
 
-use std::fs;
 use std::path::Path;
 
 use airfreight_schemas::{Stranger, strangers};
+use fs_err as fs;
 use serde_json::{Value, json};
 
 fn read(file: &str) -> Value {
