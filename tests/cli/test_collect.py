@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sysconfig
 import time
@@ -106,6 +107,29 @@ def test_the_agent_collects_by_itself(airflow: AirflowHome, store: Store, tmp_pa
     assert agent.returncode == 0
     assert store.contains(needed)
     assert airflow.token not in log.read_text()
+
+
+def test_an_airflow_that_never_answers_does_not_keep_the_agent(store: Store, tmp_path: Path) -> None:
+    kept = put(store, "collected", "run", "plain")
+    log = tmp_path / "agent.log"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        command = [BINARY, "agent", "--store", store.path, "--listen", "127.0.0.1:0", "--gc-every", "1s"]
+        environment = {
+            **os.environ,
+            "AIRFLOW__AIRFREIGHT__API_URL": f"http://127.0.0.1:{silent.getsockname()[1]}",
+            "AIRFREIGHT_DEPLOYMENT": DEPLOYMENT,
+            "NO_PROXY": "*",
+        }
+        with log.open("w") as output, subprocess.Popen(command, env=environment, stdout=output, stderr=output) as agent:
+            try:
+                asked, _ = silent.accept()
+            finally:
+                agent.terminate()
+            # It would go on asking for minutes.
+            assert agent.wait(30) == 0, log.read_text()
+            asked.close()
+    assert store.contains(kept)
 
 
 def until(is_so: Callable[[], bool], log: Path) -> None:

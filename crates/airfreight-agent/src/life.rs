@@ -146,15 +146,34 @@ impl Life {
     /// Looks after the store until `ended` says so. Looks at times that are counted from `began`, so that one wake-up
     /// serves all who do so.
     pub(crate) async fn run(self: Arc<Self>, mut ended: watch::Receiver<bool>, began: Instant) {
+        // An Airflow that is slow to answer must not keep anybody from making room. What is cut off here harms nothing:
+        // the next agent, or the next task, goes on.
+        tokio::select! {
+            _ = ended.wait_for(|ended| *ended) => {}
+            () = Arc::clone(&self).keep(began) => {}
+            () = self.collect_again_and_again(began) => {}
+        }
+    }
+
+    async fn collect_again_and_again(self: Arc<Self>, began: Instant) {
+        let Some(every) = self.options.collect_every else { return std::future::pending().await };
+        let mut collect_at = began + every.min(FIRST_COLLECTION);
+        loop {
+            tokio::time::sleep_until(collect_at).await;
+            let this = Arc::clone(&self);
+            if let Err(error) = tokio::task::spawn_blocking(move || this.collect()).await {
+                warn!(%error, "the collection broke");
+            }
+            collect_at = Instant::now() + every;
+        }
+    }
+
+    async fn keep(self: Arc<Self>, began: Instant) {
         let mut ticks = interval_at(began, TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut rhythm = Rhythm::default();
-        let mut collect_at = self.options.collect_every.map(|every| began + every.min(FIRST_COLLECTION));
         loop {
-            tokio::select! {
-                _ = ended.wait_for(|ended| *ended) => return,
-                _ = ticks.tick() => {}
-            }
+            ticks.tick().await;
             let this = Arc::clone(&self);
             let looked = tokio::task::spawn_blocking(move || {
                 let looked = this.look(&mut rhythm);
@@ -171,15 +190,6 @@ impl Life {
                     Rhythm { rest_until: Some(Instant::now() + REST), counted: None }
                 }
             };
-            if let (Some(due), Some(every)) = (collect_at, self.options.collect_every)
-                && Instant::now() >= due
-            {
-                let this = Arc::clone(&self);
-                if let Err(error) = tokio::task::spawn_blocking(move || this.collect()).await {
-                    warn!(%error, "the collection broke");
-                }
-                collect_at = Some(Instant::now() + every);
-            }
         }
     }
 
@@ -210,7 +220,10 @@ impl Life {
                 rhythm.counted = Some(stamp);
             }
         }
-        let Some(moved) = moved else { return Ok(()) };
+        let Some(moved) = moved else {
+            self.overview.lock().unwrap_or_else(PoisonError::into_inner).obstacle = None;
+            return Ok(());
+        };
         self.metrics.count_moved(&moved);
         if moved.bytes() > 0 {
             info!(
@@ -316,6 +329,8 @@ impl Life {
                 ended = report.ended.objects,
                 gone = report.gone.objects,
                 needed = report.kept.needed,
+                unknown = report.kept.unknown,
+                of_other_deployments = report.kept.elsewhere,
                 "collected garbage"
             );
         }

@@ -1,8 +1,8 @@
 //! A small blocking client of Airflow's public REST API (`/api/v2`, Airflow 3.0 to 3.4), for one question: do the task
 //! instances that own stored objects still need them?
 //!
-//! Garbage collection ([`collect()`]) deletes on the answer, so the client is built to be sure. A task instance counts as gone only
-//! when a complete answer, from a DAG that the token may read, does not contain it; everything else is an error or
+//! Garbage collection ([`collect()`]) deletes on the answer, so the client is built to be sure. A task instance counts as
+//! gone only when a complete answer, from a DAG that the token may read, does not contain it; everything else is an error or
 //! [`Fate::Unknown`], and means keep.
 //!
 //! ```no_run

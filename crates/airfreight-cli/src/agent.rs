@@ -129,7 +129,7 @@ pub(crate) fn run(options: &AgentOptions, settings: &Settings) -> Result<ExitCod
         .enable_all()
         .build()
         .map_err(CliError::Threads)?;
-    runtime.block_on(async {
+    let done = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(CliError::Threads)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(CliError::Threads)?;
         let agent = Agent::bind(store, &options.as_agents(settings)?).await?;
@@ -145,7 +145,10 @@ pub(crate) fn run(options: &AgentOptions, settings: &Settings) -> Result<ExitCod
             })
             .await;
         Ok(ExitCode::SUCCESS)
-    })
+    });
+    // A collection that waits for Airflow is not waited for: it may end anywhere.
+    runtime.shutdown_background();
+    done
 }
 
 impl AgentOptions {

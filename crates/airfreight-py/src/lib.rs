@@ -26,7 +26,7 @@ mod _store {
     #[pymodule_export]
     use crate::writer::Writer;
 
-    /// The first checksum of a process asks the processor what it can, which takes a virtual machine some 60 µs. Asked for
+    /// The first checksum of a process asks the processor what it can, which is slow on a virtual machine. Asked for
     /// here, tasks inherit the answer from the process that they are forked from.
     #[pymodule_init]
     #[expect(clippy::unnecessary_wraps, reason = "as the macro wants it")]

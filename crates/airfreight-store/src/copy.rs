@@ -31,7 +31,7 @@ const HUGE_BYTES_MIN: u64 = 2 * HUGE_PAGE_BYTES;
 const BATCH_BYTES: u64 = 4 * HUGE_PAGE_BYTES;
 /// What of a recycled file is mapped, looked at and filled at a time.
 const CHUNK_BYTES: u64 = 8 * HUGE_PAGE_BYTES;
-/// Where mapping takes longer for each 2 MiB, they are small pages: these take 80 µs, a huge one takes one.
+/// Where mapping takes longer for each 2 MiB, they are small pages, each of which is entered by itself.
 const HUGE_PAGE_MAPPED: Duration = Duration::from_micros(20);
 /// Making huge pages of a recycled file's small ones may add a nanosecond for each of so many bytes that are written: some
 /// tenth of the time that they take, until all are huge.

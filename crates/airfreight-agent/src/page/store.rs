@@ -187,7 +187,7 @@ fn life(shared: &Shared, visit: &Visit) -> Markup {
             }
         }
         @if let Some(problem) = overview.collection.as_ref().and_then(|collection| collection.problem.as_ref()) {
-            p.problem { "Airflow could not be asked what it needs: " (problem) }
+            p.problem { "Not all garbage could be collected: " (problem) }
         }
     }
 }

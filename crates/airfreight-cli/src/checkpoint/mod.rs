@@ -6,6 +6,7 @@ mod listing;
 use std::process::ExitCode;
 
 use airfreight_bucket::Bucket;
+use airfreight_core::ErrorKind;
 use serde_json::json;
 
 use self::arguments::{CheckpointCommand, RmOptions, Selection};
@@ -76,7 +77,11 @@ async fn rm(
     output: &mut Output<'_>,
 ) -> Result<(), CliError> {
     // An object of this host whose copy goes must not go for it.
-    let store = settings.open_store().ok();
+    let store = match settings.open_store() {
+        Ok(store) => Some(store),
+        Err(CliError::Store(error)) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
     let doomed = if options.selection.is_everything() {
         let mut all = list(bucket, &Selection::EVERYTHING).await?;
         let mut doomed = Vec::new();
