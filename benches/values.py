@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +86,17 @@ def touch(value: Any) -> float:
         else:
             total += float(column.str.len().sum())
     return total
+
+
+def digest(value: Any) -> str:
+    """A checksum of an array's numbers, or of a frame's, column by column."""
+    import numpy as np
+
+    columns = [value] if isinstance(value, np.ndarray) else [value.iloc[:, index] for index in range(value.shape[1])]
+    checksum = hashlib.sha256()
+    for column in columns:
+        checksum.update(np.ascontiguousarray(column).view(np.uint8))
+    return checksum.hexdigest()
 
 
 def difference(expected: Any, found: Any) -> str | None:

@@ -83,6 +83,10 @@ class Session:
     def difference(self, kind: str, nbytes: int) -> str | None:
         return values.difference(values.make(kind, nbytes), self.got)
 
+    def digest(self) -> str:
+        """Of the bytes of what was got, else of what was made."""
+        return values.digest(self.value if self.got is None else self.got)
+
     def private_bytes(self) -> int:
         """Anonymous memory once everything that can be given back has been."""
         gc.collect()

@@ -1,7 +1,9 @@
 """
 ``make bench-agent``: agents of two hosts, which are network namespaces on this machine; needs root and iperf3.
 
-Writes a table and JSON. ``python -m benches.agent --only transfer --rounds 3`` does a part of it.
+``transfer`` is 1 GB beside iperf3, ``peers`` values beside vineyard and Ray (vineyard wants etcd; what isn't here is
+reported as missing), ``crowd`` many readers at once, ``idle`` what an agent takes that nobody asks. Writes a table and
+JSON. ``python -m benches.agent --only transfer --rounds 3`` does a part of it.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from benches import machine
-from benches.agent import measure
+from benches.agent import hosts, measure
 from benches.figures import TIMES, Figure
 from benches.progress import Progress
 from benches.report import figures_table, shown, table
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 BENCHES: dict[str, Callable[[Callable[[str], None], int], dict[str, Any]]] = {
     "transfer": measure.transfer,
+    "peers": hosts.exchange,
     "crowd": measure.crowd,
     "idle": measure.idle,
 }
@@ -105,6 +108,8 @@ Hosts are network namespaces with a bridge between them; both ends share the cor
         parts += ["## 1 GB from host to host\n", table(["", "median", "least", "most"], rows)]
         cpu = [[name, shown(median(took))] for name, took in found["cpu"].items()]
         parts += ["Processor time for it:", table(["", "median"], cpu)]
+    if found := benches.get("peers"):
+        parts += _peers(found)
     if found := benches.get("crowd"):
         grown = max(found["grown_bytes"]) / MB
         parts.append(
@@ -120,6 +125,37 @@ Hosts are network namespaces with a bridge between them; both ends share the cor
         )
     parts += [f"**{name} failed**: {error}" for name, error in measured["errors"].items()]
     return "\n\n".join(parts) + "\n"
+
+
+def _peers(found: dict[str, Any]) -> Iterator[str]:
+    yield """## Values from host to host
+
+A process on one host puts, one on the other gets; both are connected, and have passed on a value of that size before.
+*get* ends with the value in hand, *+ read* once all of it was read, which is held against what Airfreight and what
+iperf3's single stream need. Memory is what the getting process and the servers of both hosts took beyond what they had,
+stores not counted."""
+    for case in found["cases"].values():
+        raw = median(case["iperf3"])
+        ours = case["peers"].get("airfreight", {}).get("median", {}).get("get_touch")
+        rows = []
+        for name, about in found["peers"].items():
+            series = case["peers"].get(name, {"error": about["missing"], "median": {}, "changed": None, "memory": {}})
+            if series["error"]:
+                verdict = "missing" if about["missing"] else "**fails**"
+                rows.append([about["label"], verdict, *[""] * 6, " ".join(series["error"].split())])
+                continue
+            times = series["median"]
+            rows.append(
+                [
+                    about["label"],
+                    *(shown(times[step]) for step in ("put", "get", "get_touch")),
+                    *(f"{times['get_touch'] / least:.2f}" if least else "" for least in (ours, raw)),
+                    *(f"{max(series['memory'][side]) / MB:.0f} MB" for side in ("reader", "servers")),
+                    f"changed: {series['changed']}" if series["changed"] else "exact",
+                ]
+            )
+        columns = ["", "put", "get", "+ read", "÷ Airfreight", "÷ iperf3", "memory, reader", "servers", ""]
+        yield f"### {case['label']}\n\niperf3 moves as many bytes in {shown(raw)}.\n\n" + table(columns, rows)
 
 
 def _parser() -> argparse.ArgumentParser:

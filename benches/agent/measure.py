@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 GB = 1_000_000_000
 MB = 1_000_000
-TLS_PORT = 8734
+PORT, TLS_PORT = 8733, 8734
 READERS, OBJECTS = 500, 100
 LISTED = 100_000
 IDLE_SECONDS = 20
@@ -47,15 +47,15 @@ def transfer(say: Callable[[str], None], rounds: int) -> dict[str, Any]:
         certificate, key = _certificate(Path(maker.folder), maker)
         tls = ("--tls-certificate", str(certificate), "--tls-key", str(key))
         with (
-            _agent(maker, 8733) as plain,
-            _agent(maker, TLS_PORT, *tls) as secured,
-            _Reader(network, reader, f"http://{maker.address}:8733", name, None) as one,
+            agent_on(maker, PORT) as plain,
+            agent_on(maker, TLS_PORT, *tls) as secured,
+            _Reader(network, reader, f"http://{maker.address}:{PORT}", name, None) as one,
             _Reader(network, reader, f"https://{maker.address}:{TLS_PORT}", name, certificate) as other,
         ):
             found: dict[str, Any] = {"nbytes": GB, "seconds": {}, "cpu": {}, "memory": {}}
             for number in range(rounds + 1):
                 say(f"transfer: round {number} of {rounds}")
-                raw = _iperf(maker, reader)
+                raw = iperf(maker, reader)
                 if number:
                     found["seconds"].setdefault("iperf3", []).append(raw)
                 for way, agent, task in (("plain", plain, one), ("TLS", secured, other)):
@@ -85,8 +85,8 @@ def crowd(say: Callable[[str], None], rounds: int) -> dict[str, Any]:
         maker, reader = network.hosts
         store = Store(f"{maker.folder}/store", capacity_bytes=2 * GB)
         names = [_put(store, os.urandom(MB)) for _ in range(OBJECTS)]
-        wanted = {"readers": READERS, "names": names, "host": maker.address, "port": 8733, "token": network.token}
-        with _agent(maker, 8733) as agent:
+        wanted = {"readers": READERS, "names": names, "host": maker.address, "port": PORT, "token": network.token}
+        with agent_on(maker, PORT) as agent:
             for number in range(rounds + 1):
                 say(f"crowd: round {number} of {rounds}")
                 command = reader.command(sys.executable, str(Path(__file__).with_name("crowd.py")), json.dumps(wanted))
@@ -111,7 +111,7 @@ def idle(say: Callable[[str], None], _: int) -> dict[str, Any]:
     with Network("one", "full") as network:
         one, full = network.hosts
         say("idle: an agent that nobody asks")
-        with _agent(one, 8733) as agent:
+        with agent_on(one, PORT) as agent:
             # What it does when it starts is over by then.
             time.sleep(3)
             before = _wakes(agent.pid)
@@ -125,7 +125,7 @@ def idle(say: Callable[[str], None], _: int) -> dict[str, Any]:
         for number in range(LISTED):
             _put(store, b"%d" % number)
         began = time.perf_counter()
-        with _agent(full, 8733) as agent:
+        with agent_on(full, PORT) as agent:
             found["start_seconds"] = time.perf_counter() - began
             found["first_page_seconds"] = _listed(full, network.token)[0]
             pages = [_listed(full, network.token) for _ in range(20)]
@@ -182,7 +182,7 @@ class _Reader:
 
 
 @contextlib.contextmanager
-def _agent(host: Host, port: int, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+def agent_on(host: Host, port: int, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """An agent, from when it answers until the end."""
     with (host.folder / "agent.log").open("ab") as log:
         process = subprocess.Popen(
@@ -229,7 +229,7 @@ def _listed(host: Host, token: str) -> tuple[float, int]:
     return took, count
 
 
-def _iperf(maker: Host, reader: Host) -> float:
+def iperf(maker: Host, reader: Host, nbytes: int = GB) -> float:
     """Seconds for as many bytes by iperf3's single stream, in the direction that values take."""
     if shutil.which("iperf3") is None:
         raise RuntimeError("there is no iperf3 to compare with (Debian: apt install iperf3)")
@@ -237,17 +237,16 @@ def _iperf(maker: Host, reader: Host) -> float:
         reader.command("iperf3", "--server", "--one-off", "--bind", reader.address), stdout=subprocess.DEVNULL
     )
     try:
-        client = maker.command("iperf3", "--client", reader.address, "--bytes", str(GB), "--json")
+        client = maker.command("iperf3", "--client", reader.address, "--bytes", str(nbytes), "--json")
         for _ in range(50):
             ran = subprocess.run(client, capture_output=True, text=True, check=False)
-            if not ran.returncode:
-                break
+            # What goes wrong it says in its answer, and not always in its status.
+            told = json.loads(ran.stdout or "{}").get("end", {}).get("sum_received")
+            if told:
+                return float(nbytes / (told["bits_per_second"] / 8))
             # It isn't listening yet.
             time.sleep(0.1)
-        if ran.returncode:
-            raise RuntimeError(f"iperf3: {ran.stdout[-500:]} {ran.stderr[-500:]}")
-        summary = json.loads(ran.stdout)["end"]["sum_received"]
-        return float(GB / (summary["bits_per_second"] / 8))
+        raise RuntimeError(f"iperf3: {ran.stdout[-500:]} {ran.stderr[-500:]}")
     finally:
         server.kill()
         server.wait()

@@ -34,5 +34,6 @@ NAMES = tuple(_PLACES)
 
 
 def load(name: str) -> type[Peer]:
-    module, cls = _PLACES[name].split(":")
-    return cast("type[Peer]", getattr(import_module(f"benches.peers.{module}"), cls))
+    """:param name: one of :data:`NAMES`, or ``module:Class`` for a peer that lives beside the benchmark that has it."""
+    module, cls = _PLACES.get(name, name).split(":")
+    return cast("type[Peer]", getattr(import_module(module if "." in module else f"benches.peers.{module}"), cls))

@@ -57,7 +57,7 @@ class Ray(Peer):
                 command, stdout=output, stderr=output, env=os.environ | cls.environment(""), start_new_session=True
             )
         try:
-            _wait_until_started(process, log)
+            wait_until_started(process, log)
             yield f"127.0.0.1:{port}"
         finally:
             children = descendants(process.pid)
@@ -113,7 +113,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_until_started(process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_until_started(process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         if b"Ray runtime started" in log.read_bytes():

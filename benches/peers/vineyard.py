@@ -41,7 +41,7 @@ class Vineyard(Peer):
         with (scratch / "vineyardd.log").open("wb") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, cwd=scratch, start_new_session=True)
         try:
-            _wait_for_socket(address, process, scratch / "vineyardd.log")
+            wait_for_socket(address, process, scratch / "vineyardd.log")
             yield address
         finally:
             stop(process)
@@ -71,7 +71,7 @@ class Vineyard(Peer):
         return int(self._client.status.memory_usage)
 
 
-def _wait_for_socket(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_for_socket(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         if process.poll() is not None:
