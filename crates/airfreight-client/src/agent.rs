@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use airfreight_core::{ErrorKind, ObjectName, format};
+use airfreight_core::format::{self, Checksum};
+use airfreight_core::{ErrorKind, ObjectName};
 use airfreight_http::{Connector, Identity, Trust, is_tls};
+use airfreight_store::Window;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_RANGE, ETAG, HOST, IF_MATCH, RANGE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
@@ -81,11 +83,19 @@ struct Inner {
     settings: Settings,
 }
 
+/// Where the bytes of a block go as they come.
+pub(crate) enum Place {
+    /// Their place in the object.
+    Window(Window),
+    /// Memory, from which they are written.
+    Memory(Vec<u8>),
+}
+
 /// A block of an object, as it arrived.
 pub(crate) struct Block {
-    pub(crate) bytes: Vec<u8>,
-    /// What its sender computed.
-    pub(crate) crc64: u64,
+    pub(crate) place: Place,
+    /// Whether it has the checksum that its sender computed.
+    pub(crate) is_whole: bool,
     /// The length of the whole object.
     pub(crate) file_bytes: u64,
     pub(crate) e_tag: Option<HeaderValue>,
@@ -139,13 +149,13 @@ impl Agent {
         &self.inner.settings
     }
 
-    /// Asks for a block and reads it into `bytes`, whose memory is used again.
+    /// Asks for a block and puts it into its place.
     pub(crate) async fn block(
         &self,
         name: ObjectName,
         range: Range<u64>,
         e_tag: Option<&HeaderValue>,
-        mut bytes: Vec<u8>,
+        mut place: Place,
         progress: &Progress,
     ) -> Result<Block, Trouble> {
         let response = self.ask(name, &range, e_tag).await?;
@@ -156,21 +166,27 @@ impl Agent {
         };
         let e_tag = response.headers().get(ETAG).cloned();
         let expected = usize::try_from(range.end.min(file_bytes).saturating_sub(range.start)).unwrap_or(usize::MAX);
-        bytes.clear();
+        let (mut arrived, mut found) = (0, Checksum::new());
         let mut body = response.into_body();
-        while bytes.len() < expected {
+        while arrived < expected {
             let frame = timeout(SILENCE_MAX, body.frame()).await.map_err(|_| passing("the answer stopped"))?;
             let Some(frame) = frame else { return Err(passing("the answer ended too early")) };
             let Ok(data) = frame.map_err(|error| Trouble::Passing(error.into()))?.into_data() else { continue };
             progress.add(data.len() as u64);
-            if bytes.len() + data.len() > expected {
+            arrived += data.len();
+            if arrived > expected {
                 return Err(passing("more came than was asked for"));
             }
-            bytes.extend_from_slice(&data);
+            // While they are in the processor's cache.
+            found.update(&data);
+            match &mut place {
+                Place::Window(window) => window.push(&data),
+                Place::Memory(bytes) => bytes.extend_from_slice(&data),
+            }
         }
         // Its end is read, too, so that the connection serves others.
         let _ = timeout(SILENCE_MAX, body.frame()).await;
-        Ok(Block { bytes, crc64, file_bytes, e_tag })
+        Ok(Block { place, is_whole: found.finish() == crc64, file_bytes, e_tag })
     }
 
     async fn ask(

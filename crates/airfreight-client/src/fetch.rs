@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use airfreight_core::{ObjectName, format};
+use airfreight_core::ObjectName;
 use airfreight_store::{Payload, Receiver, Store, StoreError, Turn};
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
-use futures_util::{TryStreamExt as _, stream};
 use http::HeaderValue;
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::agent::{Block, Trouble};
+use crate::agent::{Block, Place, Trouble};
 use crate::error::Source;
 use crate::{Agent, ClientError, Result};
 
@@ -40,9 +40,12 @@ pub enum Fetched {
     },
 }
 
-/// How far a transfer is.
+/// How far a transfer is. Clones are of the same one.
+#[derive(Clone, Debug, Default)]
+pub struct Progress(Arc<Counters>);
+
 #[derive(Debug, Default)]
-pub struct Progress {
+struct Counters {
     done: AtomicU64,
     total: AtomicU64,
 }
@@ -51,20 +54,20 @@ impl Progress {
     /// Bytes that have arrived, also such as had to come again, and all that there are; 0 while that is not known.
     #[must_use]
     pub fn get(&self) -> (u64, u64) {
-        let total = self.total.load(Ordering::Relaxed);
-        (self.done.load(Ordering::Relaxed).min(total), total)
+        let total = self.0.total.load(Ordering::Relaxed);
+        (self.0.done.load(Ordering::Relaxed).min(total), total)
     }
 
     pub(crate) fn add(&self, bytes: u64) {
-        self.done.fetch_add(bytes, Ordering::Relaxed);
+        self.0.done.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
 /// One transfer.
-struct Transfer<'a> {
-    agent: &'a Agent,
+struct Transfer {
+    agent: Agent,
     name: ObjectName,
-    progress: &'a Progress,
+    progress: Progress,
     turn: Option<Turn>,
     /// When something last arrived, and how often nothing did since.
     heard: Mutex<(Instant, u32)>,
@@ -85,35 +88,45 @@ impl Agent {
     pub async fn fetch(&self, store: &Store, name: ObjectName, progress: &Progress) -> Result<Fetched> {
         let asked_at = Instant::now();
         let Some(turn) = turn(store, name).await? else { return Ok(Fetched::Here) };
-        let transfer = Transfer {
-            agent: self,
+        let transfer = Arc::new(Transfer {
+            agent: self.clone(),
             name,
-            progress,
+            progress: progress.clone(),
             turn,
             heard: Mutex::new((Instant::now(), 0)),
             spare: Mutex::default(),
-        };
+        });
         // Who has waited for somebody that found nobody there need not wait as long again.
         let doubt = self.settings().doubt.saturating_sub(asked_at.elapsed()).max(DOUBT_MIN);
-        let first = transfer.block(0..BLOCK_BYTES, None, doubt).await?;
-        let file_bytes = first.file_bytes;
-        progress.total.store(file_bytes, Ordering::Relaxed);
+        let first = transfer.block(0..BLOCK_BYTES, None, doubt, None).await?;
+        let (file_bytes, e_tag) = (first.file_bytes, first.e_tag.clone());
+        progress.0.total.store(file_bytes, Ordering::Relaxed);
         let receiver = {
             let store = store.clone();
             Arc::new(blocking(move || Ok(store.receive(name, file_bytes)?)).await?)
         };
-        let (e_tag, patience) = (first.e_tag.clone(), self.settings().patience);
         transfer.write(&receiver, 0, first).await?;
-        stream::iter(blocks(file_bytes).skip(1).map(Ok::<_, ClientError>))
-            .try_for_each_concurrent(STREAMS, |range| {
-                let (transfer, receiver, e_tag) = (&transfer, &receiver, e_tag.as_ref());
-                async move {
-                    let offset = range.start;
-                    let block = transfer.block(range, e_tag, patience).await?;
-                    transfer.write(receiver, offset, block).await
+        let rest = Arc::new(Mutex::new(blocks(file_bytes).skip(1)));
+        // Tasks, so that the bytes of a block are taken up by the thread that has read them.
+        let mut streams = JoinSet::new();
+        for _ in 0..STREAMS {
+            let (transfer, receiver, rest) = (Arc::clone(&transfer), Arc::clone(&receiver), Arc::clone(&rest));
+            let e_tag = e_tag.clone();
+            streams.spawn(async move {
+                loop {
+                    let next = rest.lock().unwrap_or_else(PoisonError::into_inner).next();
+                    let Some(range) = next else { return Ok(()) };
+                    transfer.bring(range, e_tag.as_ref(), &receiver).await?;
                 }
-            })
-            .await?;
+            });
+        }
+        while let Some(ended) = streams.join_next().await {
+            if let Err(error) = ended.map_err(ClientError::Broken).flatten() {
+                // Nothing of it is left when this returns.
+                streams.shutdown().await;
+                return Err(error);
+            }
+        }
         blocking(move || {
             let receiver = Arc::into_inner(receiver).ok_or(StoreError::Internal("a transfer went on after its end"))?;
             Ok(receiver.seal(Payload::Verified)?)
@@ -143,18 +156,38 @@ async fn turn(store: &Store, name: ObjectName) -> Result<Option<Option<Turn>>> {
     }
 }
 
-impl Transfer<'_> {
-    /// A block with its checksum as it should be, asked for as often as it takes.
-    async fn block(&self, range: Range<u64>, e_tag: Option<&HeaderValue>, patience: Duration) -> Result<Block> {
+impl Transfer {
+    /// A block, into its place in the object.
+    async fn bring(&self, range: Range<u64>, e_tag: Option<&HeaderValue>, receiver: &Arc<Receiver>) -> Result<()> {
+        let patience = self.agent.settings().patience;
+        loop {
+            let block = self.block(range.clone(), e_tag, patience, Some(receiver)).await?;
+            if self.write(receiver, range.start, block).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A block with its checksum as it should be, asked for as often as it takes; in its place where `receiver` has
+    /// pages for it.
+    async fn block(
+        &self,
+        range: Range<u64>,
+        e_tag: Option<&HeaderValue>,
+        patience: Duration,
+        receiver: Option<&Arc<Receiver>>,
+    ) -> Result<Block> {
         let mut pauses = pauses();
         let mut damaged = 0;
         loop {
-            let memory = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
-            let trouble = match self.agent.block(self.name, range.clone(), e_tag, memory, self.progress).await {
+            let place = match receiver.and_then(|receiver| receiver.window(range.clone())) {
+                Some(window) => Place::Window(window),
+                None => Place::Memory(self.memory()),
+            };
+            let trouble = match self.agent.block(self.name, range.clone(), e_tag, place, &self.progress).await {
                 Ok(block) => {
                     *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = (Instant::now(), 0);
-                    let (crc64, block) = blocking(move || Ok((format::checksum(&block.bytes), block))).await?;
-                    if crc64 == block.crc64 {
+                    if block.is_whole {
                         return Ok(block);
                     }
                     damaged += 1;
@@ -192,16 +225,29 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    /// Writes a block, where waiting for the kernel holds nobody up, and keeps its memory for the next.
-    async fn write(&self, receiver: &Arc<Receiver>, offset: u64, block: Block) -> Result<()> {
-        let receiver = Arc::clone(receiver);
-        let memory = blocking(move || Ok(receiver.write(offset, &block.bytes).map(|()| block.bytes)?)).await;
-        let memory = memory.map_err(|error| self.as_damage(error))?;
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(memory);
+    /// Memory for a block, of one that was written.
+    fn memory(&self) -> Vec<u8> {
+        let mut memory = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        memory.clear();
+        memory
+    }
+
+    /// Adds a block to the object; `false`: it must come again. Waiting for the kernel holds nobody up.
+    async fn write(&self, receiver: &Arc<Receiver>, offset: u64, block: Block) -> Result<bool> {
+        let is_written = match block.place {
+            Place::Window(window) => receiver.accept(window),
+            Place::Memory(bytes) => {
+                let receiver = Arc::clone(receiver);
+                let written = blocking(move || Ok(receiver.write(offset, &bytes).map(|()| bytes)?)).await;
+                let memory = written.map_err(|error| self.as_damage(error))?;
+                self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(memory);
+                true
+            }
+        };
         if let Some(turn) = &self.turn {
             turn.advance();
         }
-        Ok(())
+        Ok(is_written)
     }
 
     /// What is wrong with the bytes that came is the other copy's fault.

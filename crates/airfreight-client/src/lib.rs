@@ -1,7 +1,7 @@
 //! Objects of other hosts, fetched from their agents into this host's store.
 //!
 //! An object travels once to a host, however many of its tasks ask for it: one fetches, the others wait for what it
-//! brings. Blocks come side by side, each is compared with its sender's checksum before it is written, and what is cut is
+//! brings. Blocks come side by side, each is compared with its sender's checksum before it counts, and what is cut is
 //! asked for again.
 
 mod agent;

@@ -1,7 +1,7 @@
 //! `airfreight._remote.Agent`.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use airfreight_client::{Fetched, Identity, Progress, Settings};
@@ -88,9 +88,9 @@ impl Agent {
         progress: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Option<u64>> {
         let (store, name) = (open_store(store)?, object_name(py, name)?);
-        let (agent, course) = (self.here(py)?, Arc::new(Progress::default()));
+        let (agent, course) = (self.here(py)?, Progress::default());
         let fetch = {
-            let course = Arc::clone(&course);
+            let course = course.clone();
             async move { agent.fetch(&store, name, &course).await }
         };
         let mut report = move || match (&progress, course.get()) {

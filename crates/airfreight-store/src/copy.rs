@@ -2,7 +2,7 @@
 //!
 //! | the file's pages | way |
 //! | --- | --- |
-//! | are there (a recycled file) | copied through populated mappings by all threads; two can't `pwrite` one file at a time. Small pages become huge ones, a few at each use |
+//! | are there (a recycled file) | copied through populated mappings by all threads; two can't `pwrite` one file at a time. Small pages become huge ones, a few at each use. What arrives bit by bit goes into a mapping of its part |
 //! | are not, tmpfs with pages of 4 KiB | made as huge pages (`MADV_COLLAPSE`) a batch at a time, filled through a mapping by all threads |
 //! | are not, any other file system, or huge pages can't be had | `pwrite`, which makes pages without a fault each and without zeroing what it overwrites |
 //!
@@ -11,6 +11,7 @@
 use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ const HUGE_PAGE_MAPPED: Duration = Duration::from_micros(20);
 /// Making huge pages of a recycled file's small ones may add a nanosecond for each of so many bytes that are written: some
 /// tenth of the time that they take, until all are huge.
 const BYTES_PER_NANO_OF_MENDING: u64 = 32;
+/// The same for what arrives from elsewhere, which takes longer.
+const ARRIVING_BYTES_PER_NANO_OF_MENDING: u64 = 16;
 /// A huge page is mended at a time: where memory is slow to be had, more would be felt.
 #[expect(clippy::cast_possible_truncation, reason = "2 MiB")]
 const MENDED_LEN: usize = HUGE_PAGE_BYTES as usize;
@@ -133,6 +136,27 @@ pub(crate) fn write_resident(fd: BorrowedFd<'_>, pieces: &[Piece<'_>], resident_
     write_range(fd, pieces, end, u64::MAX)
 }
 
+/// Maps a part of a file whose pages are there, for what is copied into it bit by bit.
+pub(crate) fn map_resident(fd: BorrowedFd<'_>, start: u64, len: u64, mending: &Mending) -> Result<Mapping> {
+    let mapping = Mapping::window(fd, start, usize::try_from(len).map_err(|_| Errno::FBIG)?)?;
+    let mut left = mending.0.lock().unwrap_or_else(PoisonError::into_inner);
+    // Whoever mends has all that is left; the others needn't wait for that.
+    let mut budget = std::mem::take(&mut *left);
+    drop(left);
+    let entered = enter(&mapping, 0, len, &mut budget);
+    *mending.0.lock().unwrap_or_else(PoisonError::into_inner) += budget;
+    entered.map(|()| mapping)
+}
+
+/// How long a file's writers go on making huge pages of its small ones; in parts, it is one for all of them.
+pub(crate) struct Mending(Mutex<Duration>);
+
+impl Mending {
+    pub(crate) fn of(resident_bytes: u64) -> Self {
+        Self(Mutex::new(Duration::from_nanos(resident_bytes / ARRIVING_BYTES_PER_NANO_OF_MENDING)))
+    }
+}
+
 /// Writes pieces to a file of at least their length, in shared memory, which has no pages there.
 pub(crate) fn write_fresh(fd: BorrowedFd<'_>, pieces: &[Piece<'_>], patience: &Patience) -> Result<()> {
     let start = pieces.first().map_or(0, |piece| piece.offset).next_multiple_of(HUGE_PAGE_BYTES);
@@ -228,7 +252,7 @@ fn enter(mapping: &Mapping, offset: u64, len: u64, budget: &mut Duration) -> Res
     let pages = u32::try_from(len / HUGE_PAGE_BYTES).unwrap_or(u32::MAX);
     let offset = usize::try_from(offset).map_err(|_| Errno::FBIG)?;
     let len = usize::try_from(len).map_err(|_| Errno::FBIG)?;
-    let enter = || match mapping.populate(offset, len) {
+    let enter = || match mapping.enter(offset, len) {
         // Kernels before 5.14 enter a page at its first use.
         Err(Errno::INVAL) => Ok(()),
         other => other,

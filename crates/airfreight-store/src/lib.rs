@@ -48,7 +48,7 @@ pub use error::StoreError;
 pub use file::ObjectFile;
 pub use location::{Location, SHARED_MEMORY_BYTES_MIN, default_spill_path, huge_pages, huge_pages_on_request};
 pub use read::{Description, Object};
-pub use receive::{Payload, Receiver};
+pub use receive::{Payload, Receiver, Window};
 pub use room::Moved;
 pub use store::{CAPACITY_BYTES_MIN, DEFAULT_TTL, Options, Stamp, Stat, Store, Usage};
 pub use sweep::Collected;

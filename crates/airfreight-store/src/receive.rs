@@ -1,5 +1,6 @@
 //! Receiving an object: its bytes arrive from elsewhere, in any order, and become an object once they are whole.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use airfreight_core::format::{CHECKED_PAYLOAD_BYTES_MAX, Footer, FormatError, HEADER_BYTES, HEADER_LEN, Header};
@@ -9,6 +10,7 @@ use crate::copy::Piece;
 use crate::crash::crash_point;
 use crate::error::{Result, StoreError};
 use crate::store::Inner;
+use crate::sys::Mapping;
 use crate::temp::Temp;
 use crate::tier::{TierKind, random};
 
@@ -31,6 +33,25 @@ pub struct Receiver {
     temp: RwLock<Temp>,
     file_bytes: u64,
     arrived: Mutex<Ranges>,
+}
+
+/// A part of an object that arrives, mapped: bytes go to their place as they come. What is dropped before
+/// [`Receiver::accept`] hasn't arrived.
+pub struct Window {
+    mapping: Mapping,
+    offset: u64,
+    filled: usize,
+}
+
+impl Window {
+    /// Appends bytes.
+    ///
+    /// # Panics
+    /// When there are more than the window has room for.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.mapping.copy_from(self.filled, bytes);
+        self.filled += bytes.len();
+    }
 }
 
 impl Receiver {
@@ -73,6 +94,31 @@ impl Receiver {
         self.arrived.lock().unwrap_or_else(PoisonError::into_inner).add(offset, end);
         crash_point("receive.part");
         Ok(())
+    }
+
+    /// Maps a part whose pages are there already, as those of a recycled file are. `None`: [`Self::write`] is the way.
+    ///
+    /// Saves a copy of everything, and writers the wait for each other. Begins at a multiple of 2 MiB.
+    #[must_use]
+    pub fn window(&self, range: Range<u64>) -> Option<Window> {
+        let mapping = self.temp.read().unwrap_or_else(PoisonError::into_inner).window(range.start, range.end)?;
+        Some(Window { mapping, offset: range.start, filled: 0 })
+    }
+
+    /// Counts what was put into a window as arrived. `false`: the file has moved to the spill disk meanwhile, and
+    /// that part must come again.
+    #[must_use]
+    pub fn accept(&self, window: Window) -> bool {
+        let Window { mapping, offset, filled } = window;
+        drop(mapping);
+        // Who moves the file is exclusive, so it moves before this or takes along what is counted here.
+        let temp = self.temp.read().unwrap_or_else(PoisonError::into_inner);
+        let is_here = temp.kind() == TierKind::Memory;
+        if is_here {
+            self.arrived.lock().unwrap_or_else(PoisonError::into_inner).add(offset, offset + filled as u64);
+            crash_point("receive.part");
+        }
+        is_here
     }
 
     /// Others filled the file system although our own limit had room: what has arrived moves to the spill disk.

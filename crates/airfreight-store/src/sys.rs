@@ -107,6 +107,14 @@ impl Mapping {
         unsafe { madvise(start.cast(), len, Advice::LinuxPopulateWrite) }
     }
 
+    /// Enters the pages of `offset..offset + len`, which are there, into the page table: sixteen at a time, and ready to be
+    /// written, where [`Self::populate`] takes one after the other.
+    pub(crate) fn enter(&self, offset: usize, len: usize) -> Result<()> {
+        let start = self.at(offset, len);
+        // SAFETY: in the mapping (asserted). What the pages hold doesn't change by this.
+        unsafe { madvise(start.cast(), len, Advice::LinuxPopulateRead) }
+    }
+
     /// Where `len` bytes from `offset` begin.
     fn at(&self, offset: usize, len: usize) -> *mut u8 {
         assert!(offset.checked_add(len).is_some_and(|end| end <= self.len), "it leaves the mapping");
@@ -122,7 +130,7 @@ impl Mapping {
         self.len
     }
 
-    /// Copies `bytes` to `offset`; only where [`Self::populate`] has made sure of the pages.
+    /// Copies `bytes` to `offset`; only where pages are known to be there, or [`Self::populate`] has made sure of them.
     pub(crate) fn copy_from(&self, offset: usize, bytes: &[u8]) {
         let target = self.at(offset, bytes.len());
         // SAFETY: the range lies in the mapping (asserted), and its pages exist, so no access faults. The file is temporary and

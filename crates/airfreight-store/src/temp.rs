@@ -15,6 +15,7 @@ use crate::ledger::LedgerLock;
 use crate::pool::Claimed;
 use crate::read::read_exact;
 use crate::store::Inner;
+use crate::sys::{HUGE_PAGE_BYTES, Mapping};
 use crate::tier::{SEALED, Tier, TierKind, footprint};
 
 /// A recycled file may be longer than its object by this part of it before the rest is given back.
@@ -66,6 +67,7 @@ pub(crate) struct Temp {
     /// How many leading bytes already have pages.
     resident_bytes: u64,
     patience: copy::Patience,
+    mending: copy::Mending,
     published: bool,
     /// Who writes it: a forked child inherits the value, but not the file.
     writer: Pid,
@@ -100,6 +102,7 @@ impl Temp {
             reserved_bytes: footprint(bytes),
             resident_bytes: 0,
             patience: copy::Patience::new(),
+            mending: copy::Mending::of(0),
             published: false,
             writer: getpid(),
         };
@@ -120,6 +123,7 @@ impl Temp {
             reserved_bytes: footprint(claimed.bytes.max(bytes)),
             resident_bytes: claimed.bytes.min(bytes),
             patience: copy::Patience::new(),
+            mending: copy::Mending::of(claimed.bytes.min(bytes)),
             published: false,
             writer: getpid(),
         };
@@ -201,6 +205,16 @@ impl Temp {
             _ => copy::write_plain(fd, pieces),
         };
         written.map_err(self.error("write"))
+    }
+
+    /// Maps `start..end` for writing; `None` where a page may be missing, or the kernel refuses.
+    pub(crate) fn window(&self, start: u64, end: u64) -> Option<Mapping> {
+        let is_resident = self.kind == TierKind::Memory && start < end && end <= self.resident_bytes;
+        // What begins within a page can't be mapped.
+        if !is_resident || !start.is_multiple_of(HUGE_PAGE_BYTES) {
+            return None;
+        }
+        copy::map_resident(self.fd.as_fd(), start, end - start, &self.mending).ok()
     }
 
     /// Fills `bytes` with what was written at `offset`.

@@ -128,6 +128,51 @@ fn what_arrives_is_the_object_that_was_sent() {
 }
 
 #[test]
+fn bytes_go_to_their_place_in_a_recycled_file_as_they_come() {
+    let place = place("/dev/shm", 128 << 20, 0);
+    let (name, file) = sent(&content(23 * MIB, 1));
+    let part = 4 * MIB as u64;
+    let fresh = place.store.receive(name, file.len() as u64).unwrap();
+    assert!(fresh.window(0..part).is_none(), "a page that isn't there is never written through a mapping");
+    drop(fresh);
+    deliver(&place.store, name, &file, Payload::Verified).unwrap();
+    place.store.delete(name).unwrap();
+
+    let (name, file) = sent(&content(23 * MIB, 9));
+    let length = file.len() as u64;
+    let receiver = place.store.receive(name, length).unwrap();
+    assert!(receiver.window(1..part).is_none(), "it begins within a page");
+    assert!(receiver.window(0..length + part).is_none(), "it reaches beyond the pages that are there");
+    // What was put into a window and not accepted has not arrived, and may come again.
+    let mut dropped = receiver.window(0..part).unwrap();
+    dropped.push(&content(4 * MIB, 77));
+    drop(dropped);
+    for start in (0..length).step_by(4 * MIB) {
+        let end = length.min(start + part);
+        let bytes = &file[usize::try_from(start).unwrap()..usize::try_from(end).unwrap()];
+        match receiver.window(start..end) {
+            Some(mut window) => {
+                bytes.chunks(100_001).for_each(|chunk| window.push(chunk));
+                assert!(receiver.accept(window));
+            }
+            // The recycled file may be shorter by its last page.
+            None => receiver.write(start, bytes).unwrap(),
+        }
+    }
+    assert_is(&place.store, receiver.seal(Payload::Verified).unwrap(), &content(23 * MIB, 9));
+
+    place.store.delete(name).unwrap();
+    let (name, file) = sent(&content(23 * MIB, 3));
+    let receiver = place.store.receive(name, file.len() as u64).unwrap();
+    let mut window = receiver.window(0..part).unwrap();
+    window.push(&file[..4 * MIB]);
+    drop(window);
+    receiver.write(part, &file[4 * MIB..]).unwrap();
+    assert!(matches!(receiver.seal(Payload::Verified), Err(StoreError::Damaged { .. })), "a part has not arrived");
+    assert_empty(&place.store);
+}
+
+#[test]
 fn short_payloads_and_those_on_the_spill_disk_get_their_checksum() {
     let place = place("/dev/shm", 4 << 20, 64 << 20);
     for (bytes, tier, has_checksum) in
