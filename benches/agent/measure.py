@@ -39,7 +39,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def transfer(say: Callable[[str], None], rounds: int) -> dict[str, Any]:
-    """1 GB from one host to the other, beside iperf3 by one stream."""
+    """1 GB from one host to the other, into a new store and into one in use, beside iperf3 by one stream."""
     with Network("maker", "reader") as network:
         maker, reader = network.hosts
         store = {"path": f"{maker.folder}/store", "capacity_bytes": 2 * GB}
@@ -52,7 +52,7 @@ def transfer(say: Callable[[str], None], rounds: int) -> dict[str, Any]:
             _Reader(network, reader, f"http://{maker.address}:{PORT}", name, None) as one,
             _Reader(network, reader, f"https://{maker.address}:{TLS_PORT}", name, certificate) as other,
         ):
-            found: dict[str, Any] = {"nbytes": GB, "seconds": {}, "cpu": {}, "memory": {}}
+            found: dict[str, Any] = {"nbytes": GB, "seconds": {}, "first": {}, "cpu": {}, "memory": {}}
             for number in range(rounds + 1):
                 say(f"transfer: round {number} of {rounds}")
                 raw = iperf(maker, reader)
@@ -65,6 +65,7 @@ def transfer(say: Callable[[str], None], rounds: int) -> dict[str, Any]:
                     if not told["same"] or told["nbytes"] < GB:
                         raise RuntimeError(f"what came is not what was there: {told}")
                     if not number:
+                        found["first"][way] = told["took"]
                         continue
                     found["seconds"].setdefault(way, []).append(told["took"])
                     sides = {"agent": _processor_time(agent.pid) - before, "reader": told["cpu"]}
