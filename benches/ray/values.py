@@ -56,18 +56,21 @@ def measure(rig: Rig, rounds: int) -> dict[str, Any]:
         for way, arguments in ways.items():
             programs[way] = stack.enter_context(rig.program("airfreight", "values_process", ray.address, arguments))
             programs[way].report("ready")
-        # The first round isn't counted: workers start, and pages are had for the first time.
-        for number in range(rounds + 1):
+        # The first round doesn't count: workers start, and pages are had for the first time. The last one isn't timed:
+        # to look at the memory of some twenty processes takes time of both cores.
+        for number in range(rounds + 2):
             rig.say(f"values: round {number} of {rounds}")
+            is_timed = 0 < number <= rounds
             one: dict[str, Any] = {"raw TCP": _raw_copy(GB)}
             for way, program in programs.items():
                 for direction in ("send", "fetch"):
-                    one[f"{direction}, {way}"], memory = _transfer(ray, program, direction)
-                    if number:
-                        for side, nbytes in memory.items():
+                    with _watched(ray, program) if number > rounds else contextlib.nullcontext() as sampler:
+                        one[f"{direction}, {way}"] = _transfer(program, direction)
+                    if sampler is not None:
+                        for side, nbytes in sampler.grown().items():
                             found["memory"].setdefault(f"{direction}, {way}, {side}", []).append(nbytes)
             for name, seconds in one.items():
-                if number:
+                if is_timed:
                     found["seconds"].setdefault(name, []).append(seconds)
         for program in programs.values():
             program.tell("end")
@@ -79,14 +82,17 @@ def measure(rig: Rig, rounds: int) -> dict[str, Any]:
     return found
 
 
-def _transfer(ray: RayHome, program: Program, direction: str) -> tuple[float, dict[str, int]]:
-    """One way of one value, while everybody's memory is looked at."""
-    with Sampler({"worker": [program.pid], "cluster": ray.pids}) as sampler:
-        program.tell(direction)
-        report = program.report(direction)
+def _watched(ray: RayHome, program: Program) -> Sampler:
+    return Sampler({"worker": [program.pid], "cluster": ray.pids})
+
+
+def _transfer(program: Program, direction: str) -> float:
+    """Seconds for one way of one value."""
+    program.tell(direction)
+    report = program.report(direction)
     if not report.get("same", True):
         raise RuntimeError("what came back is not what was sent")
-    return report["took"], sampler.grown()
+    return float(report["took"])
 
 
 def _raw_copy(nbytes: int) -> float:

@@ -1,10 +1,12 @@
 //! `RayRunner.fetch` and `RayRunner.send`: values between this host's store and a cluster.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use airfreight_core::{ObjectId, ObjectName, chain};
 use airfreight_ray::{BucketUrls, Freight, Landing, Progress, RayError, Route, TransferError, Trust, ValueKey};
 use airfreight_store::{ObjectFile, Payload, Receiver, StoreError};
+use bytes::{Bytes, BytesMut};
 use pyo3::prelude::*;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -27,7 +29,16 @@ impl Landing for Arriving {
 }
 
 /// An object that leaves it.
-struct Leaving(ObjectFile);
+struct Leaving(Arc<ObjectFile>);
+
+/// A part of a file that lies in memory, which stays there as long as the part.
+struct Part(Arc<ObjectFile>, Range<usize>);
+
+impl AsRef<[u8]> for Part {
+    fn as_ref(&self) -> &[u8] {
+        self.0.in_memory().and_then(|file| file.get(self.1.clone())).unwrap_or_default()
+    }
+}
 
 impl Freight for Leaving {
     type Error = StoreError;
@@ -36,8 +47,14 @@ impl Freight for Leaving {
         self.0.file_bytes()
     }
 
-    fn read(&self, bytes: &mut [u8], offset: u64) -> Result<(), StoreError> {
-        self.0.read(bytes, offset)
+    fn read(&self, start: u64, end: u64, mut spare: BytesMut) -> Result<Bytes, StoreError> {
+        let range = usize::try_from(start).unwrap_or(usize::MAX)..usize::try_from(end).unwrap_or(usize::MAX);
+        if self.0.in_memory().is_some_and(|file| range.end <= file.len()) {
+            return Ok(Bytes::from_owner(Part(Arc::clone(&self.0), range)));
+        }
+        spare.resize(range.len(), 0);
+        self.0.read(&mut spare, start)?;
+        Ok(spare.freeze())
     }
 }
 
@@ -126,7 +143,7 @@ pub(crate) fn send<'py>(
     let (runner, reached) = (runner.runner_of(py)?, Progress::default());
     let watched = reached.clone();
     let leave = async move {
-        let (freight, info) = (Arc::new(Leaving(file)), Value::Object(info));
+        let (freight, info) = (Arc::new(Leaving(Arc::new(file))), Value::Object(info));
         runner.send(freight, &owner, &key, &info, route, urls.as_ref(), &watched).await
     };
     let left = block_watching(py, leave, &mut reporter(reached, progress))?;

@@ -1,6 +1,7 @@
 //! An object's file as bytes, for whoever sends it elsewhere.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::OnceLock;
 
 use airfreight_core::ObjectName;
 use airfreight_core::format::{Checksum, Footer, FormatError, HEADER_BYTES, HEADER_LEN, Header};
@@ -8,6 +9,7 @@ use airfreight_core::format::{Checksum, Footer, FormatError, HEADER_BYTES, HEADE
 use crate::error::{Result, StoreError};
 use crate::read::{Timing, pin, read_exact, read_footer};
 use crate::store::Inner;
+use crate::sys::{Access, Body, Mapping};
 use crate::tier::{Tier, TierKind};
 
 const CHECK_BYTES: usize = 1 << 20;
@@ -19,6 +21,9 @@ pub struct ObjectFile {
     head: Option<[u8; HEADER_LEN]>,
     /// Carries the shared lock that keeps the pages from being reused.
     fd: OwnedFd,
+    kind: TierKind,
+    /// Its pages, once somebody has asked for them; `None` where they can't be had.
+    body: OnceLock<Option<Body>>,
     describes: Box<dyn Fn(rustix::io::Errno) -> StoreError + Send + Sync>,
 }
 
@@ -58,6 +63,21 @@ impl ObjectFile {
             bytes[..shared].copy_from_slice(&head[..shared]);
         }
         Ok(())
+    }
+
+    /// All of it, where it lies in memory: whoever sends it needs no copy. `None` on a disk, whose errors would end the
+    /// process, and where the header is not the file's own.
+    #[must_use]
+    pub fn in_memory(&self) -> Option<&[u8]> {
+        if self.kind != TierKind::Memory || self.head.is_some() {
+            return None;
+        }
+        let body = self.body.get_or_init(|| {
+            let len = usize::try_from(self.file_bytes()).ok()?;
+            // Without it, reading still works.
+            Mapping::object(self.fd.as_fd(), len, Access::ReadOnly).ok().map(Body::Mapped)
+        });
+        body.as_ref().map(Body::bytes)
     }
 
     /// The file with its payload's checksum in its header, as it stands in buckets. Reads all of it, unless the checksum
@@ -100,7 +120,14 @@ fn file_in(tier: &Tier, name: ObjectName) -> Result<Option<ObjectFile>> {
     let describes = move |errno| StoreError::io("read", path.clone())(errno);
     let footer = read_footer(&pinned.fd, &pinned.header, &pinned.first).map_err(&describes)?;
     Footer::decode(&pinned.header, &footer).map_err(corrupt)?;
-    let file = ObjectFile { header: pinned.header, head: None, fd: pinned.fd, describes: Box::new(describes) };
+    let file = ObjectFile {
+        header: pinned.header,
+        head: None,
+        fd: pinned.fd,
+        kind: tier.kind,
+        body: OnceLock::new(),
+        describes: Box::new(describes),
+    };
     // As for every reader: what was on a disk is verified each time.
     if let Some(expected) = file.header.payload_crc
         && tier.kind != TierKind::Memory

@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use airfreight_http::Trust;
+use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 
 pub use self::error::TransferError;
@@ -142,11 +143,13 @@ pub trait Freight: Send + Sync + 'static {
     /// How long the file is.
     fn file_bytes(&self) -> u64;
 
-    /// Fills `bytes` with what stands at `offset`.
+    /// The bytes `start..end`.
+    ///
+    /// Where they have to be copied, `spare` is the place; whoever has them already leaves it alone.
     ///
     /// # Errors
     /// The file's own.
-    fn read(&self, bytes: &mut [u8], offset: u64) -> Result<(), Self::Error>;
+    fn read(&self, start: u64, end: u64, spare: BytesMut) -> Result<Bytes, Self::Error>;
 }
 
 /// CRC-32 as zlib computes it, which Python has everywhere.

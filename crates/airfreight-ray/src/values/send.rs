@@ -22,7 +22,7 @@ use crate::{RayError, Result};
 /// How often the cluster may refuse one chunk as damaged.
 const DAMAGES_MAX: u32 = 3;
 /// While the cluster checks and writes one chunk, it receives the next.
-const LANES: usize = 2;
+const LANES: usize = 4;
 /// Of an object's file in a package. Ray takes six times as much, but both sides would hold it.
 const PACKAGE_BYTES: u64 = 16 << 20;
 /// How long the runner may think before it says that it still imports.
@@ -143,9 +143,8 @@ impl<F: Freight> Sending<'_, F> {
             }
             Ok(())
         };
-        const { assert!(LANES == 2, "as many as are joined here") };
-        let (one, other) = tokio::join!(lane(), lane());
-        one.and(other)
+        let lanes = futures_util::future::join_all((0..LANES).map(|_| lane())).await;
+        lanes.into_iter().collect()
     }
 
     /// Sends one chunk, and again where it arrives damaged. Answers the buffer for the next.
@@ -257,14 +256,12 @@ impl<F: Freight> Sending<'_, F> {
     }
 
     /// Reads a part of the file, with its checksum.
-    async fn read(&self, start: u64, end: u64, mut buffer: BytesMut) -> Result<(Bytes, u32), TransferError<F::Error>> {
+    async fn read(&self, start: u64, end: u64, spare: BytesMut) -> Result<(Bytes, u32), TransferError<F::Error>> {
         let freight = Arc::clone(&self.freight);
-        let len = usize::try_from(end - start).unwrap_or(usize::MAX);
         let read = tokio::task::spawn_blocking(move || {
-            buffer.resize(len, 0);
-            freight.read(&mut buffer, start)?;
-            let crc = crc32(&buffer);
-            Ok((buffer.freeze(), crc))
+            let bytes = freight.read(start, end, spare)?;
+            let crc = crc32(&bytes);
+            Ok((bytes, crc))
         });
         read.await
             .map_err(|source| RayError::Internal {

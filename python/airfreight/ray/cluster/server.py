@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import json
 import socket
+import struct
 import threading
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -19,12 +20,16 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from .problem import Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .routes import Router
 
     Record = dict[str, Any]
 
 #: A request's body in memory; chunks of values don't come into it.
 BODY_BYTES_MAX = 16 * 1024 * 1024
+#: What of a long body is in memory at a time.
+_PIECE_BYTES = 1024 * 1024
 _HEAD_BYTES_MAX = 32 * 1024
 _BACKLOG = 256
 #: A connection on which nothing comes is closed; the client opens another.
@@ -72,7 +77,7 @@ class Server:
     def _serve(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.settimeout(_IDLE_SECONDS)
+            _limit_silence(connection)
             stream = Stream(connection)
             while self._exchange(stream):
                 pass
@@ -149,6 +154,7 @@ class Stream:
         self.connection = connection
         self._buffer = bytearray()
         self._left = 0
+        self._room: memoryview | None = None
 
     def request(self) -> Request | None:
         """The next request's head; ``None`` when there is no more."""
@@ -195,11 +201,21 @@ class Stream:
         del self._buffer[:taken]
         self._left -= taken
         while taken < len(view):
-            count = self.connection.recv_into(view[taken:])
+            count = self.connection.recv_into(view[taken:], 0, socket.MSG_WAITALL)
             if not count:
                 raise ConnectionError("the client has gone in the middle of a request")
             taken += count
             self._left -= count
+
+    def pieces(self, length: int) -> Iterator[memoryview]:
+        """The next part of the body, piece by piece, each of which takes the place of the one before."""
+        if self._room is None:
+            # Fresh memory for each would take as long as what is read into it.
+            self._room = memoryview(bytearray(_PIECE_BYTES))
+        for start in range(0, length, _PIECE_BYTES):
+            piece = self._room[: length - start]
+            self.read_into(piece)
+            yield piece
 
     def answer(self, status: int, body: bytes, *, headers: str = "", close: bool = False) -> None:
         """Sends a short answer."""
@@ -230,6 +246,13 @@ def _head(status: int, length: int, kind: str, headers: str, *, close: bool = Fa
 
 def _json(value: Any) -> bytes:
     return json.dumps(value).encode("utf-8", "surrogatepass")
+
+
+def _limit_silence(connection: socket.socket) -> None:
+    """As a timeout does, but by the kernel: Python asks first whether there is anything, each time."""
+    limit = struct.pack("ll", int(_IDLE_SECONDS), 0)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
 
 def _listen(port: int) -> socket.socket:

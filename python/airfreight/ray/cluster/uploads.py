@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 CHUNK_BYTES_MAX = 16 * 1024 * 1024
 #: What Ray's store of packages is asked to hold, in the head's memory.
 KV_BYTES_MAX = 256 * 1024 * 1024
-_PIECE_BYTES = 1024 * 1024
 #: A file stays in memory if it takes no more than this part of what is free; Ray's store takes as much once more.
 _MEMORY_PART = 0.25
 _IDLE_SECONDS = 900.0
@@ -80,12 +79,9 @@ class Upload:
 
     def take(self, offset: int, length: int, checksum: int, stream: Stream) -> None:
         """Writes a chunk, which counts when its checksum is right."""
-        room = memoryview(bytearray(min(length, _PIECE_BYTES)))
         crc = 0
         position = offset
-        while position < offset + length:
-            piece = room[: min(len(room), offset + length - position)]
-            stream.read_into(piece)
+        for piece in stream.pieces(length):
             crc = zlib.crc32(piece, crc)
             _write(self._file, piece, position)
             position += len(piece)
