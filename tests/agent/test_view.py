@@ -1,12 +1,15 @@
 """
 Goal: Airflow's UI shows the agents' pages to those whom Airflow lets in, and nothing else of agents.
 
-Method: a real Airflow with two agents over stores of their own; one of them ends.
+Method: a real Airflow with two agents over stores of their own, one of which ends; and one with agents that want TLS.
 """
 
 from __future__ import annotations
 
+import datetime
+import ipaddress
 import json
+import ssl
 import subprocess
 import sysconfig
 import time
@@ -16,6 +19,9 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.browser import Browser, missing
 from airflow_home import AirflowHome
@@ -33,7 +39,7 @@ RUN = "manual__2026-01-01T00:00:00+00:00"
 class Host:
     """A store and its agent."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *arguments: str) -> None:
         folder.mkdir()
         self.store = Store(str(folder / "store"), spill_path=str(folder / "spill"))
         self._log = folder / "agent.log"
@@ -41,8 +47,9 @@ class Host:
         token.write_text(TOKEN)
         command = [
             BINARY, "agent", "--store", self.store.path, "--listen", "127.0.0.1:0", "--token-file", token,
-            "--log-format", "json",
+            "--log-format", "json", *arguments,
         ]  # fmt: skip
+        self._scheme = "https" if "--tls-certificate" in arguments else "http"
         with self._log.open("w") as log:
             self._process = subprocess.Popen([str(word) for word in command], stdout=log, stderr=log)
         self.url = self._address()
@@ -52,7 +59,7 @@ class Host:
         while time.monotonic() < deadline:
             for line in self._log.read_text().splitlines():
                 if (said := json.loads(line)).get("message") == "listening":
-                    return "http://" + str(said["addresses"]).strip("[]")
+                    return f"{self._scheme}://" + str(said["addresses"]).strip("[]")
             time.sleep(0.05)
         raise AssertionError(self._log.read_text())
 
@@ -85,6 +92,44 @@ def home(hosts: list[Host], tmp_path_factory: pytest.TempPathFactory) -> Iterato
     }
     with AirflowHome(tmp_path_factory.mktemp("dags"), env=env) as home:
         yield home
+
+
+class Authority:
+    """Who signs certificates, each in a file with its key beside it."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder, self._name = folder, x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self.file = folder / f"{name}.pem"
+        made = self._begin(self._name, self._key).add_extension(x509.BasicConstraints(True, None), critical=True)
+        self._write(self.file, made)
+
+    def sign(self, name: str) -> tuple[str, str]:
+        """The files of a certificate for this host, and of its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate, private = self._folder / f"{name}.pem", self._folder / f"{name}.key"
+        here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+        made = self._begin(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]), key)
+        self._write(certificate, made.add_extension(here, critical=False))
+        encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+        private.write_bytes(key.private_bytes(encoding, form, serialization.NoEncryption()))
+        private.chmod(0o600)
+        return str(certificate), str(private)
+
+    def _begin(self, name: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+        now = datetime.datetime.now(datetime.UTC)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(self._name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(hours=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+        )
+
+    def _write(self, path: Path, made: x509.CertificateBuilder) -> None:
+        path.write_bytes(made.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
 
 def look(home: AirflowHome, path: str, *, token: str | None = None) -> tuple[int, str, dict[str, Any]]:
@@ -183,6 +228,48 @@ def test_a_reader_finds_a_value_within_airflow(
         else:
             raise AssertionError("no style sheet came")
         browser.shoot(PICTURES / f"airflow-{scheme}.png")
+
+
+def test_agents_are_asked_over_tls_with_a_certificate_of_their_own_authority(tmp_path: Path) -> None:
+    """The third agent's certificate is of another authority; the second wants to see a certificate, too."""
+    ours, others = Authority(tmp_path, "ours"), Authority(tmp_path, "others")
+    server, stranger, client = ours.sign("server"), others.sign("stranger"), ours.sign("client")
+
+    def host(name: str, pair: tuple[str, str], *arguments: str) -> Host:
+        return Host(tmp_path / name, "--tls-certificate", pair[0], "--tls-key", pair[1], *arguments)
+
+    hosts = [
+        host("one", server),
+        host("two", server, "--tls-client-ca", str(ours.file)),
+        host("three", stranger),
+    ]
+    env = {
+        "AIRFLOW__AIRFREIGHT__AGENTS": ", ".join(host.url for host in hosts),
+        "AIRFLOW__AIRFREIGHT__AGENT_TOKEN": TOKEN,
+        "AIRFLOW__AIRFREIGHT__AGENT_CA_FILE": str(ours.file),
+        "AIRFLOW__AIRFREIGHT__AGENT_CERTIFICATE_FILE": client[0],
+        "AIRFLOW__AIRFREIGHT__AGENT_KEY_FILE": client[1],
+    }
+    try:
+        for one in hosts:
+            one.put("taxis", RUN)
+        with_authority_only = ssl.create_default_context(cafile=str(ours.file))
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        with pytest.raises(OSError, match=r"certificate required|closed|reset|handshake"):
+            urlopen(Request(f"{hosts[1].url}/v1/objects", headers=headers), context=with_authority_only).read()
+        (tmp_path / "dags").mkdir()
+        with AirflowHome(tmp_path / "dags", env=env) as home:
+            for number in (0, 1):
+                status, text, _ = look(home, f"/airfreight/agents/{number}/")
+                assert (status, "taxis" in text) == (200, True), text
+            status, text, _ = look(home, "/airfreight/agents/2/")
+            assert (status, "taxis" in text) == (502, False), text
+            assert "does not answer" in text
+            assert "certificate verify failed" in text
+            assert TOKEN not in text
+    finally:
+        for one in hosts:
+            one.end()
 
 
 def test_an_agent_that_is_gone_is_told(home: AirflowHome, hosts: list[Host]) -> None:
