@@ -12,6 +12,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +29,6 @@ from checkpoint.test_checkpoint_rows import lose_store, origin, running, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from airfreight.process import Process
     from bucket_home import FaultProxy, S3Server
@@ -144,6 +145,50 @@ def test_agents_that_are_killed_again_and_again_get_everything_done(
     place = copies.open_place(process, where.removeprefix("async:"))
     objects = [entry for entry in place.bucket.list() if not entry["key"].endswith("/newest")]
     assert len(objects) == len(values)
+
+
+def parts_left(s3: S3Server, where: str) -> int:
+    """How many uploads in parts have not ended: what they hold is paid for, and nobody sees it."""
+    bucket = where.removeprefix("async:s3://").partition("/")[0]
+    with urllib.request.urlopen(f"{s3.endpoint}/{bucket}?uploads") as answer:
+        return answer.read().decode().count("<Upload>")
+
+
+def test_parts_that_a_killed_agent_has_sent_are_removed_by_the_next(
+    configure: Callable[..., Process], agent: AgentProcess, where: str, proxy: FaultProxy, s3: S3Server
+) -> None:
+    process = configure()
+    second_part = proxy.on("throttle", "PUT", "partNumber=2")
+    row = write(LARGE, running(where))
+    with through(agent, proxy):
+        agent.until(lambda: second_part.hits > 0, "it is in the middle")
+        agent.kill()
+        assert parts_left(s3, where) == 1
+        proxy.faults.clear()
+        agent.start()
+        agent.until(lambda: queued(process) == [], "uploaded by the next one")
+    assert parts_left(s3, where) == 0
+    assert not list(Path(process.store.path, "uploads").glob("*.begun"))
+    lose_store(process)
+    assert np.array_equal(rows.read(row), LARGE)
+
+
+def test_parts_of_an_upload_that_was_withdrawn_meanwhile_are_removed_too(
+    configure: Callable[..., Process], agent: AgentProcess, where: str, proxy: FaultProxy, s3: S3Server
+) -> None:
+    process = configure()
+    second_part = proxy.on("throttle", "PUT", "partNumber=2")
+    row = write(LARGE, running(where))
+    with through(agent, proxy):
+        agent.until(lambda: second_part.hits > 0, "it is in the middle")
+        agent.kill()
+        rows.purge(row, origin(running(where)).where)
+        assert (queued(process), parts_left(s3, where)) == ([], 1)
+        proxy.faults.clear()
+        agent.start()
+        agent.until(lambda: parts_left(s3, where) == 0, "the parts are gone")
+    place = copies.open_place(process, where.removeprefix("async:"))
+    assert list(place.bucket.list()) == []
 
 
 KILLED = """

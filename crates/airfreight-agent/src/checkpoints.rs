@@ -6,11 +6,10 @@
 mod credentials;
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use airfreight_bucket::{Bucket, BucketError, Claim, Queue, Queued, QueuedObject};
+use airfreight_bucket::{Begun, Bucket, BucketError, Claim, Queue, Queued, QueuedObject};
 use airfreight_core::{ErrorKind, ObjectName, chain};
 use airfreight_store::{Store, StoreError};
 use tokio::sync::watch;
@@ -19,11 +18,14 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::{debug, error, info, warn};
 
 use self::credentials::Buckets;
+use crate::crash::crash_point;
 use crate::error::Problem;
 use crate::metrics::{Metrics, Outcome};
 
 /// How often the queue's folder is looked at: one system call when nothing has changed.
 const TICK: Duration = Duration::from_secs(1);
+/// It is listed at least so often, upon which what killed writers have left is removed.
+const LOOK_EVERY: Duration = Duration::from_mins(2);
 /// Rows whose objects are sent at a time; each has up to eight parts under way.
 const UPLOADS_MAX: usize = 2;
 /// After a failure it is tried again: a second later, then two, four, ...
@@ -95,7 +97,8 @@ impl Checkpoints {
     pub(crate) async fn run(self: Arc<Self>, mut ended: watch::Receiver<bool>, began: Instant) {
         let mut claim: Option<Claim> = None;
         let mut seen = None;
-        let mut under_way = JoinSet::new();
+        let (mut under_way, mut tidying) = (JoinSet::new(), JoinSet::new());
+        let mut looked_at = began;
         let mut ticks = interval_at(began, TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -118,8 +121,10 @@ impl Checkpoints {
                 if claim.is_none() {
                     continue;
                 }
+                tidying.spawn(Arc::clone(&self).tidy());
             }
-            if seen != Some(changed) {
+            if seen != Some(changed) || looked_at.elapsed() > LOOK_EVERY {
+                looked_at = Instant::now();
                 let looked = SystemTime::now();
                 if let Err(error) = self.look() {
                     warn!(error = %chain(&error), "could not list the checkpoints that wait");
@@ -239,13 +244,25 @@ impl Checkpoints {
     }
 
     async fn upload(&self, name: ObjectName, queued: &Queued, bucket: &Bucket) -> Result<Ended, BucketError> {
+        self.abandon(name, bucket).await?;
         let (mut sent, mut mine) = (0, Vec::new());
         for object in &queued.objects {
             let Some((object_name, expected)) = object.read() else { continue };
             if !self.queue.contains(name) {
                 return self.withdraw(bucket, &mine).await;
             }
-            match bucket.complete_object(&self.store, object_name, &object.key, &AtomicU64::new(0)).await {
+            // Nobody else writes under an object's own key.
+            bucket.abandon(&object.key, None).await?;
+            let note = |id: &str| {
+                let (url, conn, key) = (queued.url.clone(), queued.conn.clone(), object.key.clone());
+                self.queue.note_begun(name, &Begun { url, conn, key, id: id.to_owned() })
+            };
+            let completed = bucket.complete_object(&self.store, object_name, &object.key, &note).await;
+            if completed.is_ok() {
+                crash_point("checkpoint.copied");
+                self.queue.forget_begun(name)?;
+            }
+            match completed {
                 Ok((copied, _)) if copied != expected => {
                     let reason = format!("object {object_name} is not what its task has written");
                     return self.give_up(name, Problem { text: reason, hint: None });
@@ -274,10 +291,13 @@ impl Checkpoints {
             return self.withdraw(bucket, &mine).await;
         }
         bucket.put(&queued.newest.key, queued.newest.text.clone().into_bytes()).await?;
+        crash_point("checkpoint.newest");
         for key in &queued.replaces {
             bucket.delete(key).await?;
+            crash_point("checkpoint.replaced");
         }
         if self.queue.remove(name)? {
+            crash_point("checkpoint.removed");
             for (object_name, _) in queued.objects.iter().filter_map(QueuedObject::read) {
                 // Only for room: without the note, the object is spilled rather than dropped.
                 if let Err(error) = self.store.note_copy(object_name) {
@@ -288,6 +308,33 @@ impl Checkpoints {
         }
         mine.push(&queued.newest.key);
         self.withdraw(bucket, &mine).await
+    }
+
+    /// Ends what an attempt before this one has begun whose agent was killed.
+    async fn abandon(&self, name: ObjectName, bucket: &Bucket) -> Result<(), BucketError> {
+        if let Some(begun) = self.queue.begun_of(name) {
+            bucket.abandon(&begun.key, Some(&begun.id)).await?;
+            self.queue.forget_begun(name)?;
+        }
+        Ok(())
+    }
+
+    /// Ends uploads of agents that were killed, and whose entries have gone since: those of cleared tasks.
+    async fn tidy(self: Arc<Self>) {
+        let begun = self.queue.begun().unwrap_or_else(|error| {
+            warn!(error = %chain(&error), "could not list uploads that were begun");
+            Vec::new()
+        });
+        for (name, begun) in begun.into_iter().filter(|(name, _)| !self.queue.contains(*name)) {
+            let ended = match self.buckets.get(begun.conn.as_deref(), &begun.url).await {
+                Ok(bucket) => self.abandon(name, &bucket).await.map_err(|error| chain(&error)),
+                Err(problem) => Err(problem.text),
+            };
+            // The note stays, for the next agent.
+            if let Err(error) = ended {
+                warn!(key = begun.key, url = begun.url, error, "could not end an upload that nobody wants any more");
+            }
+        }
     }
 
     /// Removes what was made for nobody.

@@ -5,6 +5,7 @@
 
 mod access;
 mod checkpoints;
+mod crash;
 mod error;
 mod index;
 mod life;
@@ -22,6 +23,7 @@ mod tls;
 mod uploads;
 
 pub use access::{Access, Tokens};
+pub use crash::CRASH_POINTS;
 pub use error::AgentError;
 pub use life::{Ask, EVERY_DAG, LifeOptions};
 pub use page::AirflowUrl;

@@ -10,14 +10,16 @@ use airfreight_store::{Payload, Store, StoreError};
 use futures_util::TryStreamExt as _;
 use http::Method;
 use jiff::Timestamp;
+use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::signer::Signer;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
 
+use crate::crash::crash_point;
 use crate::download::{Download, FetchError};
-use crate::location::Location;
+use crate::location::{Location, Provider};
 use crate::providers::{Opened, open};
-use crate::upload::{Cargo, Upload, VerifyError};
+use crate::upload::{Cargo, OnBegun, Upload, VerifyError};
 use crate::{BucketError, Result, Settings};
 
 /// A bucket, or the part of one that begins with a prefix. Clones are cheap and share their connections.
@@ -26,6 +28,7 @@ pub struct Bucket {
     location: Location,
     store: Arc<dyn ObjectStore>,
     signer: Option<Arc<dyn Signer>>,
+    multipart: Option<Arc<dyn MultipartStore>>,
     conditional: bool,
 }
 
@@ -56,8 +59,8 @@ impl Bucket {
     /// [`BucketError::Url`], [`BucketError::Option`] and [`BucketError::Certificate`] tell what can't be used.
     pub fn open(settings: &Settings) -> Result<Self> {
         let location = Location::parse(&settings.url)?;
-        let Opened { store, signer, conditional } = open(&location, settings)?;
-        Ok(Self { location, store, signer, conditional })
+        let Opened { store, signer, multipart, conditional } = open(&location, settings)?;
+        Ok(Self { location, store, signer, multipart, conditional })
     }
 
     /// Where it is.
@@ -91,11 +94,13 @@ impl Bucket {
     ) -> Result<Copied> {
         let cargo = self.cargo(store, name, key).await?;
         let path = self.location.path(key)?;
-        self.send(&cargo, key, &self.upload(&path, progress)).await
+        self.send(&cargo, key, &self.upload(&path, progress, None)).await
     }
 
     /// As [`Self::put_object`], for who may have done it before and not know: it is looked for first, and `false` says
     /// that nothing had to be sent.
+    ///
+    /// `begun` is told the id of an upload in parts before any part is sent; when it fails, nothing is.
     ///
     /// # Errors
     /// As [`Self::put_object`].
@@ -104,11 +109,12 @@ impl Bucket {
         store: &Store,
         name: ObjectName,
         key: &str,
-        progress: &AtomicU64,
+        begun: OnBegun<'_>,
     ) -> Result<(Copied, bool)> {
         let cargo = self.cargo(store, name, key).await?;
         let path = self.location.path(key)?;
-        let upload = self.upload(&path, progress);
+        let progress = AtomicU64::new(0);
+        let upload = self.upload(&path, &progress, Some(begun));
         match upload.verify(&cargo, &self.location.url(key)).await {
             Ok(()) => Ok((cargo.copied, false)),
             Err(VerifyError::Storage(error)) => match self.failed("verify", key, &error) {
@@ -133,19 +139,50 @@ impl Bucket {
         opened.map_err(|error| self.broken("write", key, &error))?
     }
 
-    fn upload<'a>(&'a self, path: &'a Path, progress: &'a AtomicU64) -> Upload<'a> {
-        Upload { store: &self.store, provider: self.location.provider, conditional: self.conditional, path, progress }
+    /// Removes what an upload of this key has left whose process was killed: its parts, by the id that was told, or in a
+    /// directory its temporary files. Only for who knows that nobody else is at it.
+    ///
+    /// # Errors
+    /// What the storage refuses. That there is nothing is success.
+    pub async fn abandon(&self, key: &str, id: Option<&str>) -> Result<()> {
+        let path = self.location.path(key)?;
+        if let (Some(multipart), Some(id)) = (&self.multipart, id) {
+            let aborted = multipart.abort_multipart(&path, &id.to_owned()).await;
+            return match aborted.map_err(|error| self.failed("abort the upload of", key, &error)) {
+                Err(BucketError::NotFound { .. }) => Ok(()),
+                other => other,
+            };
+        }
+        if self.location.provider == Provider::File {
+            let file = self.location.directory().join(key);
+            let removed = tokio::task::spawn_blocking(move || remove_staged(&file)).await;
+            return removed.map_err(|error| self.broken("delete", key, &error))?;
+        }
+        Ok(())
+    }
+
+    fn upload<'a>(&'a self, path: &'a Path, progress: &'a AtomicU64, begun: Option<OnBegun<'a>>) -> Upload<'a> {
+        let Self { store, multipart, conditional, .. } = self;
+        let (multipart, provider) = (multipart.as_ref(), self.location.provider);
+        Upload { store, multipart, provider, conditional: *conditional, path, progress, begun }
     }
 
     async fn send(&self, cargo: &Cargo, key: &str, upload: &Upload<'_>) -> Result<Copied> {
         let place = self.location.url(key);
         let sent = match upload.send(cargo).await {
             // The answer to an attempt before this one was lost; or it is another's, which the comparison tells.
-            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Err(()),
-            other => Ok(other.map_err(|error| self.failed("write", key, &error))?),
+            Err(VerifyError::Storage(
+                object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. },
+            )) => Err(()),
+            Err(VerifyError::Storage(error)) => return Err(self.failed("write", key, &error)),
+            Err(VerifyError::Bucket(error)) => return Err(error),
+            Ok(()) => Ok(()),
         };
         match (upload.verify(cargo, &place).await, sent) {
-            (Ok(()), _) => Ok(cargo.copied),
+            (Ok(()), _) => {
+                crash_point("upload.verified");
+                Ok(cargo.copied)
+            }
             (Err(VerifyError::Bucket(BucketError::Altered { .. })), Err(())) => Err(BucketError::Conflict { place }),
             (Err(VerifyError::Bucket(error)), _) => {
                 // Nobody should find it. Whether that works changes nothing of what is told.
@@ -323,4 +360,25 @@ impl Bucket {
     fn broken(&self, action: &'static str, key: &str, error: &tokio::task::JoinError) -> BucketError {
         BucketError::Unavailable { action, place: self.location.url(key), reason: error.to_string() }
     }
+}
+
+/// Removes the temporary files of a file in a directory: `name#1`, `name#2`, ...
+fn remove_staged(file: &std::path::Path) -> Result<()> {
+    let (Some(folder), Some(name)) = (file.parent(), file.file_name().and_then(|name| name.to_str())) else {
+        return Ok(());
+    };
+    let failed = |action| move |source| BucketError::File { action, path: file.to_owned(), source };
+    let listing = match fs_err::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        listing => listing.map_err(failed("list the folder of"))?,
+    };
+    for entry in listing {
+        let entry = entry.map_err(failed("list the folder of"))?;
+        let found = entry.file_name();
+        let number = found.to_str().and_then(|found| found.strip_prefix(name)?.strip_prefix('#'));
+        if number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())) {
+            fs_err::remove_file(entry.path()).map_err(failed("delete what was left of"))?;
+        }
+    }
+    Ok(())
 }

@@ -21,6 +21,7 @@
 
 mod bucket;
 mod connect;
+mod crash;
 mod download;
 mod error;
 mod location;
@@ -31,10 +32,11 @@ mod told;
 mod upload;
 
 pub use bucket::{Bucket, Copied, Entry};
+pub use crash::CRASH_POINTS;
 pub use error::BucketError;
 pub use http::Method;
 pub use location::{Location, Provider};
-pub use queue::{Claim, Note, Queue, Queued, QueuedObject};
+pub use queue::{Begun, Claim, Note, Queue, Queued, QueuedObject};
 pub use settings::Settings;
 
 /// What comes of work with a bucket.

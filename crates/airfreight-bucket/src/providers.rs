@@ -10,6 +10,7 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
+use object_store::multipart::MultipartStore;
 use object_store::signer::Signer;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use secrecy::ExposeSecret as _;
@@ -22,6 +23,8 @@ use crate::{BucketError, Result, Settings};
 pub(crate) struct Opened {
     pub(crate) store: Arc<dyn ObjectStore>,
     pub(crate) signer: Option<Arc<dyn Signer>>,
+    /// Uploads in parts that another process can abort, given their id.
+    pub(crate) multipart: Option<Arc<dyn MultipartStore>>,
     /// Whether it can be told to replace nothing.
     pub(crate) conditional: bool,
 }
@@ -97,16 +100,17 @@ fn file(location: &Location) -> Result<Opened> {
         .map_err(|error| BucketError::from_storage("open", &location.to_string(), location, &error))?
         .with_fsync(true)
         .with_automatic_cleanup(true);
-    Ok(Opened { store: Arc::new(store), signer: None, conditional: true })
+    Ok(Opened { store: Arc::new(store), signer: None, multipart: None, conditional: true })
 }
 
-fn cloud<S: ObjectStore + Signer>(
+fn cloud<S: ObjectStore + Signer + MultipartStore>(
     location: &Location,
     built: object_store::Result<S>,
     conditional: bool,
 ) -> Result<Opened> {
     let store = Arc::new(built.map_err(|error| refused(location, &error.to_string()))?);
-    Ok(Opened { store: Arc::<S>::clone(&store), signer: Some(store), conditional })
+    let (multipart, signer) = (Arc::<S>::clone(&store), Arc::<S>::clone(&store));
+    Ok(Opened { store, signer: Some(signer), multipart: Some(multipart), conditional })
 }
 
 /// Gives every option to the builder, under the names that the crate has for them.

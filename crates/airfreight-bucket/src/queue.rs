@@ -13,6 +13,7 @@ use airfreight_core::ObjectName;
 use airfreight_store::Store;
 use serde::{Deserialize, Serialize};
 
+use crate::crash::crash_point;
 use crate::{BucketError, Copied, Result};
 
 const FOLDER: &str = "uploads";
@@ -20,8 +21,10 @@ const LOCK: &str = "lock";
 const VERSION: u32 = 1;
 /// A row's members with their keys, and the row; what is longer was not written by us.
 const BYTES_MAX: u64 = 64 << 20;
-/// What a killed writer has left is as old as this when it is removed.
-const LEFTOVER_AGE: Duration = Duration::from_hours(1);
+/// What a killed writer has left is as old as this when it is removed; a living one holds its lock long before.
+const LEFTOVER_AGE: Duration = Duration::from_mins(1);
+/// Ends the name of the file that says which upload in parts was begun.
+const BEGUN: &str = ".begun";
 
 /// What is to be done for one XCom row.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -48,6 +51,19 @@ pub struct QueuedObject {
     pub key: String,
     nbytes: u64,
     crc64: String,
+}
+
+/// An upload in parts: what it takes to abort it when its process was killed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Begun {
+    /// The bucket, and what every key begins with.
+    pub url: String,
+    /// The Airflow connection with its credentials; `None`: those of the environment.
+    pub conn: Option<String>,
+    /// What it was to become.
+    pub key: String,
+    /// Its id at the storage.
+    pub id: String,
 }
 
 /// A few bytes that are written in one piece.
@@ -121,23 +137,83 @@ impl Queue {
     /// # Errors
     /// [`BucketError::File`] when the system refuses; then there is nothing of it.
     pub fn add(&self, name: ObjectName, queued: &Queued) -> Result<()> {
-        let failed = |source| self.failed("write", name)(source);
-        let bytes = serde_json::to_vec(queued).map_err(|error| failed(error.into()))?;
-        self.make_folder()?;
-        let temp = self.folder.join(format!(".{name}-{}", std::process::id()));
+        self.write(&name.to_string(), queued).map_err(self.failed("write", name))
+    }
+
+    /// Writes a file under a name that nobody lists, which then gets its own.
+    fn write(&self, file_name: &str, content: &impl Serialize) -> std::io::Result<()> {
+        let bytes = serde_json::to_vec(content)?;
+        self.make_folder().map_err(std::io::Error::other)?;
+        let temp = self.folder.join(format!(".{file_name}-{}", std::process::id()));
         let written = (|| {
             let mut file =
                 fs_err::OpenOptions::new().write(true).create(true).truncate(true).mode_private().open(&temp)?;
+            // Gone with its holder, so it tells what a killed writer has left.
+            file.file().lock()?;
             file.write_all(&bytes)?;
+            crash_point("queue.temp");
             // Where the store is on a disk, the entry outlives the host as its object does.
             file.sync_all()?;
-            fs_err::rename(&temp, self.path(name))?;
+            crash_point("queue.synced");
+            fs_err::rename(&temp, self.folder.join(file_name))?;
+            crash_point("queue.named");
             fs_err::File::open(&self.folder)?.sync_all()
         })();
-        written.map_err(|source| {
+        written.inspect_err(|_| {
             let _ = fs_err::remove_file(&temp);
-            failed(source)
         })
+    }
+
+    /// Notes that an upload in parts was begun, for whoever comes after its process.
+    ///
+    /// # Errors
+    /// [`BucketError::File`].
+    pub fn note_begun(&self, name: ObjectName, begun: &Begun) -> Result<()> {
+        self.write(&format!("{name}{BEGUN}"), begun).map_err(self.failed("write", name))
+    }
+
+    /// The uploads in parts that were begun and may not have ended.
+    ///
+    /// # Errors
+    /// [`BucketError::File`].
+    pub fn begun(&self) -> Result<Vec<(ObjectName, Begun)>> {
+        let mut found = Vec::new();
+        for file_name in self.file_names()? {
+            let Some(Ok(name)) = file_name.strip_suffix(BEGUN).map(str::parse::<ObjectName>) else { continue };
+            // One that can't be read names nothing that could be ended.
+            if let Some(begun) = self.begun_of(name) {
+                found.push((name, begun));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The upload in parts that was begun for this entry, if any.
+    #[must_use]
+    pub fn begun_of(&self, name: ObjectName) -> Option<Begun> {
+        serde_json::from_slice(&fs_err::read(self.folder.join(format!("{name}{BEGUN}"))).ok()?).ok()
+    }
+
+    /// Says that it has ended.
+    ///
+    /// # Errors
+    /// [`BucketError::File`].
+    pub fn forget_begun(&self, name: ObjectName) -> Result<()> {
+        match fs_err::remove_file(self.folder.join(format!("{name}{BEGUN}"))) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(self.failed("delete", name)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn file_names(&self) -> Result<Vec<String>> {
+        let failed = |source| BucketError::File { action: "list", path: self.folder.clone(), source };
+        match fs_err::read_dir(&self.folder) {
+            Ok(listing) => listing
+                .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()).map_err(failed))
+                .collect(),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(failed(error)),
+        }
     }
 
     /// Takes an upload out of the queue: it is done, or not wanted any more. `false` when it wasn't there.
@@ -179,7 +255,10 @@ impl Queue {
             if let Ok(name) = file.parse::<ObjectName>() {
                 found.push((name, since));
             } else if file.starts_with('.') && since.elapsed().is_ok_and(|age| age > LEFTOVER_AGE) {
-                let _ = fs_err::remove_file(entry.path());
+                let is_left = fs_err::File::open(entry.path()).is_ok_and(|file| file.file().try_lock().is_ok());
+                if is_left {
+                    let _ = fs_err::remove_file(entry.path());
+                }
             }
         }
         found.sort_unstable_by_key(|(name, since)| (*since, *name));

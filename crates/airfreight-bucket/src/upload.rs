@@ -10,8 +10,10 @@ use airfreight_store::{Access, Object, Store, StoreError};
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, checksum_combine};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use object_store::multipart::MultipartStore;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, path::Path};
 
+use crate::crash::crash_point;
 use crate::told::Told;
 use crate::{BucketError, Copied, Provider, Result};
 
@@ -85,41 +87,94 @@ pub(crate) fn parts(nbytes: u64, from: u64) -> impl Iterator<Item = Range<u64>> 
         .map(move |start| start..nbytes.min(start + step))
 }
 
+/// Is told the id of an upload in parts before any part is sent.
+pub(crate) type OnBegun<'a> = &'a (dyn Fn(&str) -> Result<()> + Send + Sync);
+
 /// One upload.
 pub(crate) struct Upload<'a> {
     pub(crate) store: &'a Arc<dyn ObjectStore>,
+    /// `None` where there are no ids.
+    pub(crate) multipart: Option<&'a Arc<dyn MultipartStore>>,
     pub(crate) provider: Provider,
     /// Replace nothing.
     pub(crate) conditional: bool,
     pub(crate) path: &'a Path,
     /// How many bytes have arrived.
     pub(crate) progress: &'a AtomicU64,
+    pub(crate) begun: Option<OnBegun<'a>>,
 }
 
 impl Upload<'_> {
     /// Sends the file; an object that was there already stays.
-    pub(crate) async fn send(&self, cargo: &Cargo) -> object_store::Result<()> {
+    pub(crate) async fn send(&self, cargo: &Cargo) -> Result<(), VerifyError> {
         if cargo.copied.nbytes <= PART_BYTES {
             let mode = if self.conditional { PutMode::Create } else { PutMode::Overwrite };
             self.store.put_opts(self.path, cargo.part(0..cargo.copied.nbytes), PutOptions::from(mode)).await?;
             self.progress.fetch_add(cargo.copied.nbytes, Ordering::Relaxed);
             return Ok(());
         }
+        match self.multipart {
+            Some(multipart) => self.send_parts(multipart, cargo).await,
+            None => Ok(self.send_file(cargo).await?),
+        }
+    }
+
+    /// In parts that belong together by an id, which another process can abort.
+    async fn send_parts(&self, multipart: &Arc<dyn MultipartStore>, cargo: &Cargo) -> Result<(), VerifyError> {
+        let id = multipart.create_multipart(self.path).await?;
+        crash_point("upload.begun");
+        let (id, path) = (&id, self.path);
+        let told = self.begun.map_or(Ok(()), |begun| begun(id));
+        let sent = async {
+            told?;
+            let parts: Vec<_> = stream::iter(parts(cargo.copied.nbytes, 0).enumerate())
+                .map(|(index, range)| async move {
+                    let bytes = range.end - range.start;
+                    let part = multipart.put_part(path, id, index, cargo.part(range)).await?;
+                    self.progress.fetch_add(bytes, Ordering::Relaxed);
+                    crash_point("upload.part");
+                    Ok::<_, object_store::Error>(part)
+                })
+                .buffered(STREAMS_MAX)
+                .try_collect()
+                .await?;
+            crash_point("upload.sent");
+            multipart.complete_multipart(path, id, parts).await?;
+            crash_point("upload.completed");
+            Ok(())
+        };
+        let sent: Result<(), VerifyError> = sent.await;
+        if sent.is_err() {
+            // What it costs if this fails, too: parts that nobody sees, until whoever was told the id aborts them, or
+            // the bucket's own rule removes them.
+            let _ = multipart.abort_multipart(path, id).await;
+        }
+        sent
+    }
+
+    /// Into a file of a directory, which gets its name when all is there.
+    async fn send_file(&self, cargo: &Cargo) -> object_store::Result<()> {
         let mut upload = self.store.put_multipart(self.path).await?;
+        crash_point("upload.begun");
         let sent = stream::iter(parts(cargo.copied.nbytes, 0))
             .map(|range| {
                 let (bytes, part) = (range.end - range.start, upload.put_part(cargo.part(range)));
-                async move { part.await.map(|()| self.progress.fetch_add(bytes, Ordering::Relaxed)) }
+                async move {
+                    part.await?;
+                    self.progress.fetch_add(bytes, Ordering::Relaxed);
+                    crash_point("upload.part");
+                    Ok(())
+                }
             })
             .buffer_unordered(STREAMS_MAX)
-            .try_for_each(|_| std::future::ready(Ok(())))
+            .try_for_each(|()| std::future::ready(Ok(())))
             .await;
+        crash_point("upload.sent");
         let done = match sent {
-            Ok(()) => upload.complete().await.map(drop),
+            Ok(()) => upload.complete().await.map(|_| crash_point("upload.completed")),
             Err(error) => Err(error),
         };
         if done.is_err() {
-            // What it costs if this fails, too: parts that nobody sees, until the bucket's own rule removes them.
             let _ = upload.abort().await;
         }
         done

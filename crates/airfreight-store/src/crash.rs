@@ -33,17 +33,23 @@ pub const CRASH_POINTS: &[&str] = &[
     "gc.reclaimed",
 ];
 
-/// Kills the process with SIGKILL when `AIRFREIGHT_CRASH_AT` names this point, at its nth passage
-/// (`AIRFREIGHT_CRASH_AFTER`, from 0); stops it when `AIRFREIGHT_CRASH_WITH` is `stop`. Compiled away without the feature `crash-points`.
-#[cfg(feature = "crash-points")]
+/// A point of the store.
 pub(crate) fn crash_point(name: &'static str) {
+    debug_assert!(CRASH_POINTS.contains(&name), "{name} is not listed");
+    passage(name);
+}
+
+/// Kills the process with SIGKILL when `AIRFREIGHT_CRASH_AT` names this point, at its nth passage
+/// (`AIRFREIGHT_CRASH_AFTER`, from 0); stops it when `AIRFREIGHT_CRASH_WITH` is `stop`. Compiled away without the feature
+/// `crash-points`. Public for crates above this one, which list points of their own.
+#[cfg(feature = "crash-points")]
+pub fn passage(name: &'static str) {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     static TARGET: OnceLock<Option<(String, u64)>> = OnceLock::new();
     static PASSED: AtomicU64 = AtomicU64::new(0);
 
-    debug_assert!(CRASH_POINTS.contains(&name), "{name} is not listed");
     let target = TARGET.get_or_init(|| {
         let name = std::env::var("AIRFREIGHT_CRASH_AT").ok()?;
         let after = std::env::var("AIRFREIGHT_CRASH_AFTER").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
@@ -62,5 +68,6 @@ pub(crate) fn crash_point(name: &'static str) {
     }
 }
 
+/// Nothing, without the feature `crash-points`.
 #[cfg(not(feature = "crash-points"))]
-pub(crate) fn crash_point(_name: &'static str) {}
+pub fn passage(_name: &'static str) {}

@@ -44,6 +44,8 @@ mod write;
 
 pub use arrival::Turn;
 pub use crash::CRASH_POINTS;
+#[doc(hidden)]
+pub use crash::passage;
 pub use error::StoreError;
 pub use file::ObjectFile;
 pub use location::{Location, SHARED_MEMORY_BYTES_MIN, default_spill_path, huge_pages, huge_pages_on_request};
