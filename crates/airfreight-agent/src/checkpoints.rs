@@ -14,15 +14,16 @@ use airfreight_core::{ErrorKind, ObjectName, chain};
 use airfreight_store::{Store, StoreError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use self::credentials::Buckets;
 use crate::crash::crash_point;
 use crate::error::Problem;
+use crate::life;
 use crate::metrics::{Metrics, Outcome};
 
-/// How often the queue's folder is looked at: one system call when nothing has changed.
+/// How often it is looked at what is due, as long as anything waits.
 const TICK: Duration = Duration::from_secs(1);
 /// It is listed at least so often, upon which what killed writers have left is removed.
 const LOOK_EVERY: Duration = Duration::from_mins(2);
@@ -99,8 +100,7 @@ impl Checkpoints {
         let mut seen = None;
         let (mut under_way, mut tidying) = (JoinSet::new(), JoinSet::new());
         let mut looked_at = began;
-        let mut ticks = interval_at(began, TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut next = began;
         loop {
             tokio::select! {
                 _ = ended.wait_for(|ended| *ended) => break,
@@ -109,8 +109,11 @@ impl Checkpoints {
                         self.settle(place, result);
                     }
                 }
-                _ = ticks.tick() => {}
+                () = sleep_until(next) => {}
             }
+            // An agent that has nothing to do wakes up once for all that it looks after.
+            let is_idle = self.plan.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+            next = next_tick(began, if is_idle { life::TICK } else { TICK });
             // Nothing is made in a store without checkpoints.
             let Some(changed) = self.queue.changed_at() else { continue };
             if claim.is_none() {
@@ -348,6 +351,12 @@ impl Checkpoints {
     fn give_up(&self, name: ObjectName, problem: Problem) -> Result<Ended, BucketError> {
         Ok(if self.queue.remove(name)? { Ended::Lost(problem) } else { Ended::Withdrawn })
     }
+}
+
+/// The next of the times that come every `period` after `began`.
+fn next_tick(began: Instant, period: Duration) -> Instant {
+    let passed = began.elapsed().as_millis() / period.as_millis().max(1);
+    began + period.saturating_mul(u32::try_from(passed + 1).unwrap_or(u32::MAX))
 }
 
 /// What some uploads write.

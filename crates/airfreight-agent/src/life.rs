@@ -20,7 +20,7 @@ use crate::index::Index;
 use crate::metrics::{Metrics, Removed};
 
 /// How often it is looked: at a page of counters, and at two directories' times of change.
-const TICK: Duration = Duration::from_secs(5);
+pub(crate) const TICK: Duration = Duration::from_secs(5);
 /// When nothing could be moved, it is tried again after this.
 const REST: Duration = Duration::from_mins(1);
 /// Steps of expiry at a time, of 256 names each.

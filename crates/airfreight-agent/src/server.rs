@@ -126,8 +126,9 @@ impl Agent {
         let (end, ending) = watch::channel(false);
         let mut background = JoinSet::new();
         let began = Instant::now();
-        background.spawn(Arc::clone(&self.shared.checkpoints).run(ending.clone(), began));
-        background.spawn(Arc::clone(&self.shared.life).run(ending, began));
+        let (checkpoints, life) = (Arc::clone(&self.shared.checkpoints), Arc::clone(&self.shared.life));
+        // One task: two that are due at the same time would wake two threads.
+        background.spawn(async move { tokio::join!(checkpoints.run(ending.clone(), began), life.run(ending, began)) });
         let graceful = GracefulShutdown::new();
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut connections = JoinSet::new();
