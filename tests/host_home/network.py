@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 PORT = 8733
+#: The last part of this machine's address, where it takes part.
+_OUTSIDE = 254
 
 _TASK = Path(__file__).with_name("task.py")
 
@@ -71,6 +73,18 @@ class Network:
         except BaseException:
             self.close()
             raise
+
+    def join(self) -> str:
+        """Let this machine take part, so that hosts reach what listens here; gives its address among them."""
+        outside = f"{self._bridge}-out"
+        address = f"10.77.0.{_OUTSIDE}"
+        peer = ("type", "veth", "peer", "name", "outside", "netns", self._bridge)
+        _run("ip", "link", "add", outside, *peer)
+        # Goes with the namespace of its other end.
+        _run("ip", "-n", self._bridge, "link", "set", "outside", "master", "br0", "up")
+        _run("ip", "address", "add", f"{address}/24", "dev", outside)
+        _run("ip", "link", "set", outside, "up")
+        return address
 
     def close(self) -> None:
         """Stop what runs and remove everything."""
