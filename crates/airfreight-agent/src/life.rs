@@ -19,8 +19,9 @@ use tracing::{info, warn};
 use crate::index::Index;
 use crate::metrics::{Metrics, Removed};
 
-/// How often it is looked: at a page of counters, and at two directories' times of change.
-pub(crate) const TICK: Duration = Duration::from_secs(5);
+/// How often it is looked: at a page of counters, and at two directories' times of change. For one look the runtime's
+/// threads wake up five times or so, which should come to less than once a second.
+pub(crate) const TICK: Duration = Duration::from_secs(6);
 /// When nothing could be moved, it is tried again after this.
 const REST: Duration = Duration::from_mins(1);
 /// Steps of expiry at a time, of 256 names each.
