@@ -34,6 +34,8 @@ const CONNECT_MIN: Duration = Duration::from_millis(300);
 const ANSWER_MAX: Duration = Duration::from_secs(45);
 /// An answer that stops for so long is given up, and asked for again.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// What is read in one go: it is compared and put into its place while it is in the processor's cache.
+const READ_BYTES_MAX: usize = 128 << 10;
 /// A longer explanation is none.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
 
@@ -135,6 +137,7 @@ impl Agent {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(20))
+            .http1_max_buf_size(READ_BYTES_MAX)
             .build(connector);
         Ok(Self { inner: Arc::new(Inner { client, base, headers, settings }) })
     }
