@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from runner_client import Input, RefusedError, Run
+from runner_client import Input, RefusedError, Run, RunnerHome
 
 Load = Callable[[str], ModuleType]
 
@@ -280,6 +280,20 @@ def own_pid() -> int:
 
 def of_environment(name: str) -> str | None:
     return os.environ.get(name)
+
+
+def test_the_first_function_of_a_run_waits_for_no_new_process(runner: RunnerHome) -> None:
+    """Processes are started ahead, a second after an owner was made: one of the next runs finds one."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        before = set(runner.ray.pids)
+        run = Run(runner)
+        pid = run.result(own_pid)
+        run.end()
+        if pid in before:
+            return
+        time.sleep(2)
+    raise AssertionError("each run's first function has had Ray start a process")
 
 
 def test_a_task_may_have_its_own_environment(run: Run) -> None:

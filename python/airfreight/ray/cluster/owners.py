@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
-from . import place, running
+from . import place
 from .owner import Owner
 from .problem import Problem
 
@@ -20,9 +22,7 @@ PREFIX = "airfreight-owner-"
 #: How long an owner is given to answer, beyond what a request wants to wait; on a busy head, its start takes long.
 ANSWER_SECONDS = 120.0
 _EVENTS_WAIT_SECONDS = 60.0
-#: How many processes are to wait for work, and how long they are kept busy so that Ray starts that many.
-_AHEAD = 2
-_AHEAD_SECONDS = 0.2
+#: A new owner's first call isn't to compete with the start of processes for the next one.
 _PREPARE_SECONDS = 1.0
 
 
@@ -37,8 +37,8 @@ class Owners:
         self._events = events
         self._handles: dict[str, Any] = {}
         self._lock = threading.Lock()
-        self._ahead: list[Any] = []
-        self._prepares = False
+        #: When an owner was made whose first function takes one of the processes that were started ahead.
+        self._used_up: float | None = -math.inf
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="airfreight-events", daemon=True).start()
 
@@ -101,24 +101,15 @@ class Owners:
             )
             .remote(name, info)
         )
-        self._loop.call_soon_threadsafe(self._prepare_soon)
+        self._used_up = self._used_up or time.monotonic()
         return self._keep(name, handle)
 
-    def prepare(self) -> None:
-        """
-        Has Ray start processes ahead of time: one for the next owner, one for the next function.
-
-        An owner takes one of those that wait for work, and the function after it would wait for the start of another.
-        """
-        ahead = running.remote("nothing")
-        self._ahead = [ahead.remote(_AHEAD_SECONDS) for _ in range(_AHEAD)]
-        self._prepares = False
-
-    def _prepare_soon(self) -> None:
-        """Once the call that has needed the new owner doesn't compete with it any more."""
-        if not self._prepares:
-            self._prepares = True
-            self._loop.call_later(_PREPARE_SECONDS, self.prepare)
+    def needs_processes(self) -> bool:
+        """Whether processes are to be started for the next owner's first function; true once after one was made."""
+        if self._used_up is None or time.monotonic() - self._used_up < _PREPARE_SECONDS:
+            return False
+        self._used_up = None
+        return True
 
     def ask(self, name: str, method: str, *given: Any, wait: float = 0.0) -> Any:
         """

@@ -16,7 +16,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from . import mailbox, place
+from . import mailbox, place, running
 from .events import Events
 from .exports import Exports
 from .owners import Owners
@@ -32,6 +32,9 @@ PROTOCOL = 1
 _HOLD_SECONDS = 20.0
 _IDLE_SECONDS = 900.0
 _LOOK_SECONDS = 1.0
+#: How many processes are to wait for work, and how long they are kept busy so that Ray starts that many.
+_AHEAD = 2
+_AHEAD_SECONDS = 0.2
 
 
 class Runner:
@@ -60,7 +63,6 @@ class Runner:
         self._uploads = Uploads(self._owners, place.scratch("uploads"))
         self._router = Router(self._owners, events, self._exports, self._uploads)
         server = Server(self._router, port, token, who)
-        self._owners.prepare()
         mailbox.Mailbox(self._router, runner_id, token, folder)
         place.publish(
             _file(runner_id),
@@ -77,15 +79,17 @@ class Runner:
             },
         )
 
-    def hold(self, wait: float) -> bool:
-        """Returns after a while, or when the runner is to end: whether it is still wanted."""
+    def hold(self, wait: float) -> str:
+        """Returns after a while, or when there is something to do: ``hold`` on, ``prepare`` processes, or ``end``."""
         deadline = time.monotonic() + wait
         while time.monotonic() < deadline:
+            if self._owners.needs_processes():
+                return "prepare"
             if self._router.ended.wait(min(_LOOK_SECONDS, wait)) or self._is_idle():
-                return False
+                return "end"
             self._exports.clean()
             self._uploads.clean()
-        return True
+        return "hold"
 
     def owner(self, name: str, info: Record) -> str:
         """Makes the owner of a DAG run, for a job whose value is to stay in the cluster; gives its generation."""
@@ -155,15 +159,30 @@ def _hold(actor: Any) -> int:
 
     while True:
         try:
-            if not ray.get(actor.hold.remote(_HOLD_SECONDS)):
+            wanted = ray.get(actor.hold.remote(_HOLD_SECONDS))
+            if wanted == "end":
                 print("nobody has asked for anything: the runner ends")
                 return 0
+            if wanted == "prepare":
+                _prepare()
         except ray.exceptions.ActorDiedError as error:
             print(f"the runner has ended: {error}", file=sys.stderr)
             return 1
         except ray.exceptions.RayActorError:
             # It is about to be restarted.
             threading.Event().wait(0.2)
+
+
+def _prepare() -> None:
+    """
+    Has Ray start processes ahead of time, for the first functions of the next DAG runs.
+
+    A process that has first worked for a detached actor, as the runner is, is given to no other one, such as an owner;
+    one that has first worked for the job's driver is given to all of them.
+    """
+    ahead = running.remote("nothing")
+    for _ in range(_AHEAD):
+        ahead.remote(_AHEAD_SECONDS)
 
 
 def _file(runner_id: str) -> str:
