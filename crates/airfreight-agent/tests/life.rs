@@ -1,6 +1,6 @@
 //! Goal: an agent keeps room before tasks need it, keeps DAGs within their limits, collects garbage, and tells of all of it.
 //! Method: a real agent over a real store; for Airflow a socket that answers what Airflow would, since a real one is asked
-//! in `tests/cli/test_collect.py` and `tests/agent/test_life.py`.
+//! in `tests/cli/test_collect.py` and `tests/agent/test_airflow_hosts.py`.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
 
