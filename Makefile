@@ -53,6 +53,8 @@ api: .venvs/api/.installed ## .venvs/api: what holds docs/openapi.yaml against a
 
 s3: .venvs/s3/.installed ## .venvs/s3: a real S3 server that the tests start
 
+azure: .venvs/azure/.installed ## .venvs/azure: Azurite, against which checkpoints on Azure are tested (needs Node)
+
 apolo: .venvs/apolo/.installed ## .venvs/apolo: Apolo's SDK, which the tests compare with, and its web server
 
 build: $(STAMPS)/installed ## setup, airfreight itself (a release wheel) and the old import names installed into .venv
@@ -231,6 +233,11 @@ $(STAMPS)/installed: dist/.built dist/.compat-built
 	@$(STEP) "S3 server" $(BIN)/uv pip install --python $(@D)/bin/python --require-hashes --compile-bytecode --requirement requirements/s3.txt
 	@touch $@
 
+.venvs/azure/.installed: requirements/azurite/package-lock.json
+	@mkdir -p $(@D) && cp requirements/azurite/package*.json $(@D)
+	@$(STEP) "Azurite" npm ci --prefix $(@D) --no-audit --no-fund --loglevel=error
+	@touch $@
+
 .venvs/api/.installed: requirements/api.txt $(STAMPS)/python
 	@$(STEP) "the virtual environment for the agent's interface" $(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(@D)
 	@$(STEP) "schemathesis" $(BIN)/uv pip install --python $(@D)/bin/python --require-hashes --compile-bytecode --requirement requirements/api.txt
@@ -250,5 +257,5 @@ $(TOOLS)/cargo-deny:
 $(TOOLS)/cargo-fuzz:
 	@$(STEP) "cargo-fuzz" $(QUICKLY) cargo install --quiet --locked --root target/tools cargo-fuzz@$(CARGO_FUZZ_VERSION)
 
-.PHONY: help setup ray api s3 apolo build test demo lint format clean distclean test-rust test-python layers deny wheel docs lock \
+.PHONY: help setup ray api s3 azure apolo build test demo lint format clean distclean test-rust test-python layers deny wheel docs lock \
         test-slow test-crash soak soak-ray proof fuzz bench bench-agent bench-ray bench-apolo test-extra test-pandas2 test-matrix

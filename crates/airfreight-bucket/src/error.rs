@@ -107,6 +107,14 @@ pub enum BucketError {
         /// The object's URL.
         place: String,
     },
+    /// Azure would refuse a URL that is signed for this key.
+    #[error(
+        "cannot sign a URL for `{place}`: Azure refuses those of names with other characters than letters, digits and -_.~:+="
+    )]
+    Unsignable {
+        /// The object's URL.
+        place: String,
+    },
     /// What waits to be uploaded can't be read.
     #[error("cannot use the queued upload `{}`: {reason}", path.display())]
     Queued {
@@ -135,9 +143,11 @@ impl BucketError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Url { .. } | Self::Option { .. } | Self::Certificate(_) | Self::Unsupported { .. } => {
-                ErrorKind::Invalid
-            }
+            Self::Url { .. }
+            | Self::Option { .. }
+            | Self::Certificate(_)
+            | Self::Unsupported { .. }
+            | Self::Unsignable { .. } => ErrorKind::Invalid,
             Self::Denied { .. } => ErrorKind::Denied,
             Self::NoBucket { .. } | Self::NotFound { .. } => ErrorKind::NotFound,
             Self::Throttled { .. } | Self::Unavailable { .. } | Self::File { .. } => ErrorKind::Unavailable,
@@ -170,6 +180,7 @@ impl BucketError {
             Self::Altered { .. } => "run the task again; if it stays so, look at what lies between here and the bucket",
             Self::Conflict { .. } => "remove it with `airfreight checkpoint rm`, then run the task again",
             Self::Unsupported { .. } => "use a bucket of S3, Google Cloud Storage or Azure",
+            Self::Unsignable { .. } => "use a container and a prefix of such characters",
             Self::Queued { .. } => {
                 "clear the task that returned the value, and remove the file; after an upgrade restart the agent first"
             }
