@@ -4,6 +4,7 @@
 //! the process: the next one looks at the buckets and sends what they lack.
 
 mod credentials;
+mod news;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use self::credentials::Buckets;
+use self::news::News;
 use crate::crash::crash_point;
 use crate::error::Problem;
 use crate::life;
@@ -101,6 +103,7 @@ impl Checkpoints {
         let (mut under_way, mut tidying) = (JoinSet::new(), JoinSet::new());
         let mut looked_at = began;
         let mut next = began;
+        let mut news = News::of(self.queue.folder());
         loop {
             tokio::select! {
                 _ = ended.wait_for(|ended| *ended) => break,
@@ -109,9 +112,11 @@ impl Checkpoints {
                         self.settle(place, result);
                     }
                 }
+                () = news.heard() => {}
                 () = sleep_until(next) => {}
             }
-            // An agent that has nothing to do wakes up once for all that it looks after.
+            // An agent that has nothing to do wakes up once for all that it looks after; where there is no news, it finds
+            // an upload then.
             let is_idle = self.plan.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
             next = next_tick(began, if is_idle { life::TICK } else { TICK });
             // Nothing is made in a store without checkpoints.

@@ -286,6 +286,12 @@ impl Queue {
         }
     }
 
+    /// Where the uploads lie, once there was one. A file comes there by a rename.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// When uploads last came or went; `None` when there never was one.
     #[must_use]
     pub fn changed_at(&self) -> Option<SystemTime> {
