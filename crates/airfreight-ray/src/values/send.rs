@@ -122,7 +122,7 @@ impl<F: Freight> Sending<'_, F> {
         }
     }
 
-    /// Sends everything from `start` on, by two connections.
+    /// Sends everything from `start` on, by several connections.
     async fn put_chunks(&self, start: u64) -> Result<(), Stop<F::Error>> {
         let next = AtomicU64::new(start - start % CHUNK_BYTES);
         let stopped = AtomicBool::new(false);
