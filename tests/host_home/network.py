@@ -62,14 +62,17 @@ class Network:
         (self._folder / "token").write_text(self.token + "\n")
         numbered = list(enumerate(names, 1))
         known = ["127.0.0.1 localhost", "::1 localhost"]
-        known += [f"10.77.0.{number} {name}\nfd77::{number} {name}" for number, name in numbered]
+        # Addresses for tests of networks (RFC 2544); not those of another test in which this machine takes part.
+        place = secrets.randbelow(512)
+        self._subnet = f"198.{18 + place // 256}.{place % 256}"
+        known += [f"{self._subnet}.{number} {name}\nfd77::{number} {name}" for number, name in numbered]
         (self._folder / "hosts").write_text("\n".join(known) + "\n")
         self.hosts: list[Host] = []
         _run("ip", "netns", "add", self._bridge)
         try:
             _run("ip", "-n", self._bridge, "link", "add", "br0", "type", "bridge")
             _run("ip", "-n", self._bridge, "link", "set", "br0", "up")
-            self.hosts += [Host(self._folder, self._bridge, name, number) for number, name in numbered]
+            self.hosts += [Host(self._folder, self._bridge, self._subnet, name, number) for number, name in numbered]
         except BaseException:
             self.close()
             raise
@@ -77,7 +80,7 @@ class Network:
     def join(self) -> str:
         """Let this machine take part, so that hosts reach what listens here; gives its address among them."""
         outside = f"{self._bridge}-out"
-        address = f"10.77.0.{_OUTSIDE}"
+        address = f"{self._subnet}.{_OUTSIDE}"
         peer = ("type", "veth", "peer", "name", "outside", "netns", self._bridge)
         _run("ip", "link", "add", outside, *peer)
         # Goes with the namespace of its other end.
@@ -103,8 +106,8 @@ class Network:
 class Host:
     """A namespace with a store, and an agent when it was started."""
 
-    def __init__(self, folder: Path, bridge: str, name: str, number: int) -> None:
-        self.name, self.address, self.address6 = name, f"10.77.0.{number}", f"fd77::{number}"
+    def __init__(self, folder: Path, bridge: str, subnet: str, name: str, number: int) -> None:
+        self.name, self.address, self.address6 = name, f"{subnet}.{number}", f"fd77::{number}"
         self._namespace, self._bridge, self._port = f"{bridge}-{number}", bridge, f"host{number}"
         self._shared, self.folder = folder, folder / name
         self.folder.mkdir()
