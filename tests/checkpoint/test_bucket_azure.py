@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import urllib.error
 import urllib.request
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
@@ -18,6 +18,7 @@ from airfreight._remote import Bucket
 from airfreight._store import Store
 from airfreight.errors import ConflictError, DeniedError, InvalidError, ObjectNotFoundError
 from bucket_home import AZURITE, AzureServer
+from bucket_home.objects import SEVERAL_PARTS, payload_of, put
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from airfreight.process import Process
 
 pytestmark = pytest.mark.skipif(not AZURITE.exists(), reason="Azurite is not there: `make azure` installs it")
-
-#: Above one part, so that it goes in several.
-LARGE = 20 * 2**20 + 77
 
 
 @pytest.fixture(scope="module")
@@ -48,15 +46,7 @@ def bucket(azure: AzureServer, url: str) -> Bucket:
     return Bucket(f"{url}/air/freight", azure.options, environment=False)
 
 
-def put(store: dict[str, Any], nbytes: int) -> tuple[str, bytes]:
-    payload = bytes(i * 2654435761 >> 13 & 255 for i in range(4099)) * (nbytes // 4099 + 1)
-    with Store(**store).create() as writer:
-        writer.write(b"stream")
-        writer.add_buffer(payload[:nbytes])
-        return writer.seal("{}"), payload[:nbytes]
-
-
-@pytest.mark.parametrize("nbytes", [100_000, LARGE])
+@pytest.mark.parametrize("nbytes", [100_000, SEVERAL_PARTS])
 def test_an_object_goes_to_azure_and_comes_back_to_another_store(bucket: Bucket, memory: Path, nbytes: int) -> None:
     here, there = {"path": str(memory / "here")}, {"path": str(memory / "there")}
     name, payload = put(here, nbytes)
@@ -67,7 +57,7 @@ def test_an_object_goes_to_azure_and_comes_back_to_another_store(bucket: Bucket,
     assert bucket.put_object(here, name, key) == copied, "it is there already"
 
     assert bucket.get_object(there, name, key, copied) == copied
-    assert b"".join(bytes(buffer) for buffer in Store(**there).get(name).buffers) == payload
+    assert payload_of(there, name) == payload
 
     bucket.delete(key)
     assert bucket.list() == []

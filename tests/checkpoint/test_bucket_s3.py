@@ -18,14 +18,12 @@ from airfreight.errors import (
     ObjectNotFoundError,
     UnavailableError,
 )
+from bucket_home.objects import SEVERAL_PARTS, payload_of, put
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from bucket_home import FaultProxy, S3Server
-
-#: Above one part, so that it goes in several.
-LARGE = 20 * 2**20 + 77
 
 
 @pytest.fixture
@@ -47,19 +45,7 @@ def behind(proxy: FaultProxy, s3: S3Server, url: str, patience: float = 60.0) ->
     return Bucket(url, s3.options | {"aws_endpoint": proxy.endpoint}, environment=False, patience=patience)
 
 
-def put(store: dict[str, Any], nbytes: int) -> tuple[str, bytes]:
-    payload = bytes(i * 2654435761 >> 13 & 255 for i in range(4099)) * (nbytes // 4099 + 1)
-    with Store(**store).create() as writer:
-        writer.write(b"stream")
-        writer.add_buffer(payload[:nbytes])
-        return writer.seal("{}"), payload[:nbytes]
-
-
-def payload_of(store: dict[str, Any], name: str) -> bytes:
-    return b"".join(bytes(buffer) for buffer in Store(**store).get(name).buffers)
-
-
-@pytest.mark.parametrize("nbytes", [100_000, LARGE])
+@pytest.mark.parametrize("nbytes", [100_000, SEVERAL_PARTS])
 def test_an_object_goes_to_s3_and_comes_back_to_another_store(
     bucket: Bucket, here: dict[str, Any], there: dict[str, Any], nbytes: int
 ) -> None:
@@ -116,7 +102,7 @@ def test_what_is_missing_or_refused_is_named(s3: S3Server, proxy: FaultProxy, bu
         assert "test-secret" not in str(raised.value)
 
 
-@pytest.mark.parametrize("nbytes", [100_000, LARGE])
+@pytest.mark.parametrize("nbytes", [100_000, SEVERAL_PARTS])
 def test_throttling_is_waited_out(
     s3: S3Server, proxy: FaultProxy, bucket_url: str, here: Any, there: Any, nbytes: int
 ) -> None:
@@ -140,7 +126,7 @@ def test_endless_throttling_ends_with_our_patience(s3: S3Server, proxy: FaultPro
 def test_damaged_bytes_are_found_and_not_kept(
     s3: S3Server, proxy: FaultProxy, bucket_url: str, here: Any, there: Any, expected: bool
 ) -> None:
-    name, _ = put(here, LARGE)
+    name, _ = put(here, SEVERAL_PARTS)
     bucket = behind(proxy, s3, bucket_url)
     copied = bucket.put_object(here, name, "k")
     proxy.on("damage", "GET", times=1)
@@ -165,7 +151,7 @@ def test_cuts_in_both_directions_are_mended(
     s3: S3Server, proxy: FaultProxy, bucket_url: str, here: Any, there: Any
 ) -> None:
     faults = [proxy.on("cut", "PUT", "partNumber", times=2), proxy.on("cut", "GET", times=3)]
-    name, payload = put(here, LARGE)
+    name, payload = put(here, SEVERAL_PARTS)
     bucket = behind(proxy, s3, bucket_url)
     bucket.get_object(there, name, "k", bucket.put_object(here, name, "k"))
     assert payload_of(there, name) == payload
@@ -173,7 +159,7 @@ def test_cuts_in_both_directions_are_mended(
 
 
 def test_nothing_is_left_of_an_upload_that_fails(s3: S3Server, proxy: FaultProxy, bucket_url: str, here: Any) -> None:
-    name, _ = put(here, LARGE)
+    name, _ = put(here, SEVERAL_PARTS)
     proxy.on("refuse", "PUT", "partNumber=3")
     with pytest.raises(DeniedError):
         behind(proxy, s3, bucket_url).put_object(here, name, "k")

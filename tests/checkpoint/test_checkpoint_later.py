@@ -154,15 +154,21 @@ def parts_left(s3: S3Server, where: str) -> int:
         return answer.read().decode().count("<Upload>")
 
 
+def kill_in_the_middle(agent: AgentProcess, proxy: FaultProxy) -> None:
+    """Once the proxy has refused a part, others of which are there."""
+    (refused,) = proxy.faults
+    agent.until(lambda: refused.hits > 0, "it is in the middle")
+    agent.kill()
+
+
 def test_parts_that_a_killed_agent_has_sent_are_removed_by_the_next(
     configure: Callable[..., Process], agent: AgentProcess, where: str, proxy: FaultProxy, s3: S3Server
 ) -> None:
     process = configure()
-    second_part = proxy.on("throttle", "PUT", "partNumber=2")
+    proxy.on("throttle", "PUT", "partNumber=2")
     row = write(LARGE, running(where))
     with through(agent, proxy):
-        agent.until(lambda: second_part.hits > 0, "it is in the middle")
-        agent.kill()
+        kill_in_the_middle(agent, proxy)
         assert parts_left(s3, where) == 1
         proxy.faults.clear()
         agent.start()
@@ -177,11 +183,10 @@ def test_parts_of_an_upload_that_was_withdrawn_meanwhile_are_removed_too(
     configure: Callable[..., Process], agent: AgentProcess, where: str, proxy: FaultProxy, s3: S3Server
 ) -> None:
     process = configure()
-    second_part = proxy.on("throttle", "PUT", "partNumber=2")
+    proxy.on("throttle", "PUT", "partNumber=2")
     row = write(LARGE, running(where))
     with through(agent, proxy):
-        agent.until(lambda: second_part.hits > 0, "it is in the middle")
-        agent.kill()
+        kill_in_the_middle(agent, proxy)
         rows.purge(row, origin(running(where)).where)
         assert (queued(process), parts_left(s3, where)) == ([], 1)
         proxy.faults.clear()
