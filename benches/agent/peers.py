@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import subprocess
 import time
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from benches.peers import airfreight, ray, vineyard
 from benches.peers.base import Peer
-from benches.processes import descendants, stop, stop_pid
+from benches.processes import stop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -191,18 +190,8 @@ class Ray(ray.Ray, Across):
             "--num-cpus=0", f"--object-store-memory={_CAPACITY}", "--disable-usage-stats", f"--temp-dir={folder}",
             *arguments,
         )  # fmt: skip
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                command, stdout=output, stderr=output, env=os.environ | cls.environment(""), start_new_session=True
-            )
-        try:
-            ray.wait_until_started(process, log)
-            yield [pid for pid in descendants(process.pid) if _is_raylet(pid)]
-        finally:
-            children = descendants(process.pid)
-            stop(process)
-            for pid in children:
-                stop_pid(pid)
+        with ray.running(command, log, cls.environment("")) as started:
+            yield [pid for pid in started if _is_raylet(pid)]
 
     def connect(self) -> None:
         import ray

@@ -51,19 +51,8 @@ class Ray(Peer):
             "--node-ip-address=127.0.0.1", "--num-cpus=0", "--object-store-memory=6000000000",
             "--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={scratch}",
         ]  # fmt: skip
-        log = scratch / "ray.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                command, stdout=output, stderr=output, env=os.environ | cls.environment(""), start_new_session=True
-            )
-        try:
-            wait_until_started(process, log)
+        with running(command, scratch / "ray.log", cls.environment("")):
             yield f"127.0.0.1:{port}"
-        finally:
-            children = descendants(process.pid)
-            stop(process)
-            for pid in children:
-                stop_pid(pid)
 
     def connect(self) -> None:
         import ray
@@ -113,7 +102,24 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until_started(process: subprocess.Popen[bytes], log: Path) -> None:
+@contextmanager
+def running(command: list[str], log: Path, environment: dict[str, str]) -> Iterator[list[int]]:
+    """Runs ``ray start --block``; gives the processes of the node once it has started, and ends them."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, env=os.environ | environment, start_new_session=True
+        )
+    try:
+        _wait_until_started(process, log)
+        yield descendants(process.pid)
+    finally:
+        children = descendants(process.pid)
+        stop(process)
+        for pid in children:
+            stop_pid(pid)
+
+
+def _wait_until_started(process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         if b"Ray runtime started" in log.read_bytes():
