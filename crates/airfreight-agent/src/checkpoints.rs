@@ -370,3 +370,40 @@ fn keys<'a>(of: impl Iterator<Item = &'a Waiting>) -> impl Iterator<Item = (&'a 
         waiting.queued.objects.iter().map(|object| (waiting.queued.url.as_str(), object.key.as_str()))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use airfreight_store::Options;
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_upload_is_carried_out_when_it_comes_and_not_when_it_is_next_looked_for() {
+        let (memory, bucket) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let options = Options { path: Some(memory.path().join("store")), ..Options::default() };
+        let store = Store::open(&options).unwrap();
+        let mut writer = store.create().unwrap();
+        writer.write(b"a row's member").unwrap();
+        let name = writer.seal(&[], "{}").unwrap();
+        let text = json!({
+            "version": 1, "url": format!("file://{}", bucket.path().display()), "conn": null, "objects": [],
+            "newest": {"key": "newest", "text": "a row"}, "replaces": [],
+        });
+        let queued = Queued::parse(&text.to_string()).unwrap();
+        let checkpoints = Checkpoints::new(store, Vec::new(), Metrics::new());
+        let queue = checkpoints.queue.clone();
+        let (end, ended) = watch::channel(false);
+        // It looks for the first time in an hour.
+        let running = tokio::spawn(checkpoints.run(ended, Instant::now() + Duration::from_hours(1)));
+        let began = Instant::now();
+        while !bucket.path().join("newest").exists() {
+            assert!(began.elapsed() < Duration::from_mins(1), "nobody has heard of it");
+            // Again, since it may come before anybody listens.
+            queue.add(name, &queued).unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        end.send(true).unwrap();
+        running.await.unwrap();
+    }
+}
