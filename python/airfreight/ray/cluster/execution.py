@@ -98,6 +98,7 @@ def _run(spec: Record, given: Any, eager: bool) -> tuple[bytes, list[Any]]:
     with crash.mark(spec["id"]), notify.started(spec, start), CallLog(spec["id"]) as log:
         with interruptible() as interruption:
             record = _called(spec, packages, inputs, keeper, interruption)
+            inputs.forget()
         log.write(report.readable(record))
     if "result" not in record:
         keeper.values.clear()

@@ -66,6 +66,16 @@ class Inputs:
             self._values[number] = self._given[start].value() if shape is None else self._joined(shape, start)
         return self._values[number]
 
+    def forget(self) -> None:
+        """
+        Lets go of all values after the call.
+
+        Who has decoded the arguments may be garbage that Python hasn't collected, and would hold them in Ray's store
+        for as long as this process waits for its next call.
+        """
+        self._given.clear()
+        self._values.clear()
+
     def _joined(self, shape: Record, start: int) -> Any:
         """A list or dict of its parts, which are JSON or the next of the values."""
         left = iter(self._given[start:])
