@@ -16,14 +16,13 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
-from runner_client import Input, RefusedError, Run, RunnerHome, crc32
+from files import CHUNK, begin, exported, file_of, finish, put, used, wait_until_used
+from runner_client import Input, RefusedError, Run, RunnerHome
 
 from airfreight.ray.cluster import objectfile
 from ray_home import RayHome
 
 pytestmark = pytest.mark.slow
-
-CHUNK = 4 * 1024 * 1024
 
 
 def numbers(count: int) -> Any:
@@ -34,36 +33,6 @@ def numbers(count: int) -> Any:
 
 def total(array: Any) -> int:
     return int(array.sum())
-
-
-def exported(run: Run, value: Input, to: dict[str, Any] | None = None) -> dict[str, Any]:
-    wanted = {name: value.value[name] for name in ("owner", "generation", "key")}
-    found: dict[str, Any] = run.ask("POST", "/v1/exports?wait=30", {**wanted, "to": to or {"kind": "port"}})
-    assert found["state"] == "ready"
-    return found
-
-
-def file_of(run: Run, value: Input) -> bytes:
-    export = exported(run, value)
-    data: bytes = run.home.request("GET", f"/v1/exports/{export['export']}/data")
-    assert len(data) == export["nbytes"] == value.value["file_bytes"]
-    run.home.request("DELETE", f"/v1/exports/{export['export']}")
-    return data
-
-
-def put(run: Run, key: str, data: bytes, offset: int, total: int, checksum: str | None = None) -> dict[str, Any]:
-    path = f"/v1/uploads/{run.name}/{key}?offset={offset}&total={total}"
-    headers = {"X-Airfreight-Crc32": checksum or crc32(data)}
-    found: dict[str, Any] = run.home.request("PUT", path, data=data, headers=headers)
-    return found
-
-
-def finish(run: Run, key: str, nbytes: int, source: dict[str, Any] | None = None) -> dict[str, Any]:
-    wanted = {"nbytes": nbytes, "from": source or {"kind": "port"}, "info": run.info}
-    found: dict[str, Any] = {"state": "importing"}
-    while found["state"] == "importing":
-        found = run.ask("POST", f"/v1/uploads/{run.name}/{key}/finish?wait=20", wanted)
-    return found
 
 
 def test_a_file_is_the_same_each_time_and_in_any_pieces(run: Run) -> None:
@@ -145,7 +114,7 @@ def test_two_who_send_the_same_value_make_it_once(run: Run, runner: RunnerHome) 
     def send(home: RunnerHome) -> dict[str, Any]:
         mine = Run(home)
         mine.name = run.name
-        if home.request("GET", f"/v1/uploads/{run.name}/object-3")["state"] == "absent":
+        if begin(mine, "object-3", len(data))["state"] == "partial":
             put(mine, "object-3", data, 0, len(data))
         return finish(mine, "object-3", len(data))
 
@@ -208,19 +177,6 @@ def test_a_url_takes_and_gives_a_value(run: Run) -> None:
     server.server_close()
 
 
-def used(ray: RayHome) -> int:
-    """How many bytes Ray's store holds."""
-    nodes = ray.request("GET", "/nodes?view=summary")["data"]["summary"]
-    return int(sum(node["raylet"].get("objectStoreUsedMemory", 0) for node in nodes))
-
-
-def wait_until_used(ray: RayHome, most: int) -> None:
-    deadline = time.monotonic() + 60
-    while used(ray) > most:
-        assert time.monotonic() < deadline, used(ray)
-        time.sleep(0.2)
-
-
 def test_dropped_values_and_ended_runs_free_their_memory(runner: RunnerHome) -> None:
     wait_until_used(runner.ray, 30_000_000)
     before = used(runner.ray)
@@ -237,6 +193,14 @@ def test_dropped_values_and_ended_runs_free_their_memory(runner: RunnerHome) -> 
         each.result(total, each.result(numbers, 1_000_000))
         each.end()
     wait_until_used(runner.ray, before + 1_000_000)
+
+
+def test_a_process_lets_go_of_what_its_last_call_took(run: Run, runner: RunnerHome) -> None:
+    wait_until_used(runner.ray, 0)
+    value = run.result(numbers, 1_000_000)
+    assert run.result(total, value) == 1_000_000 * 999_999 // 2
+    run.ask("DELETE", f"/v1/values/{run.name}/{value.value['key']}")
+    wait_until_used(runner.ray, 0)
 
 
 def test_an_owner_that_nobody_uses_ends(runner: RunnerHome) -> None:

@@ -97,7 +97,7 @@ impl<F: Freight> Sending<'_, F> {
         let mut attempts = Attempts::new(&self.action, self.runner.client().address(), patience);
         let mut reached = 0;
         loop {
-            let upload = self.ask_upload().await?;
+            let upload = self.begin(info).await?;
             if upload.state != "there" && upload.state != "importing" && upload.received < self.file_bytes {
                 if upload.received > reached {
                     reached = upload.received;
@@ -183,7 +183,7 @@ impl<F: Freight> Sending<'_, F> {
 
     /// Through the dashboard alone: into the cluster's table of packages, from where the runner takes them.
     async fn by_packages(&self, owner: &str, key: &str, info: &Value) -> Result<String, TransferError<F::Error>> {
-        let upload = self.ask_upload().await?;
+        let upload = self.ask_upload(Method::GET, &self.path, None).await?;
         let (mut names, mut marks) = (Vec::new(), Vec::new());
         if upload.state != "there" && upload.state != "importing" {
             let mut hash = [0; 16];
@@ -231,8 +231,14 @@ impl<F: Freight> Sending<'_, F> {
         Ok(self.finish(&from, info).await?)
     }
 
-    async fn ask_upload(&self) -> Result<Upload> {
-        let (status, answer) = self.runner.request(Method::GET, &self.path, None).await?;
+    /// Has room made for it, if nothing has come yet.
+    async fn begin(&self, info: &Value) -> Result<Upload> {
+        let body = json!({"nbytes": self.file_bytes, "info": info});
+        self.ask_upload(Method::POST, &format!("{}/begin", self.path), Some(&body)).await
+    }
+
+    async fn ask_upload(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Upload> {
+        let (status, answer) = self.runner.request(method, path, body).await?;
         if status >= 400 {
             return Err(RayError::from_runner(&self.action, self.runner.client().address(), status, &answer));
         }

@@ -158,10 +158,12 @@ class Router:
         return self._uploads.state(*_value(request.parts[1:]))
 
     def _post_uploads(self, request: Request) -> Any:
-        if request.parts[3:] != ["finish"]:
-            raise Problem("NotFound", f"this runner doesn't know {request.method} {request.path}", "update Airfreight")
-        wait = request.number("wait", 0.0, WAIT_SECONDS_MAX)
-        return self._uploads.finish(*_value(request.parts[1:3]), _parsed(request.body), wait)
+        value, wanted = _value(request.parts[1:3]), _parsed(request.body)
+        if request.parts[3:] == ["begin"]:
+            return self._uploads.begin(*value, wanted)
+        if request.parts[3:] == ["finish"]:
+            return self._uploads.finish(*value, wanted, request.number("wait", 0.0, WAIT_SECONDS_MAX))
+        raise Problem("NotFound", f"this runner doesn't know {request.method} {request.path}", "update Airfreight")
 
     # The runner itself
 

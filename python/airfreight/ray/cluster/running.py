@@ -59,7 +59,7 @@ def remote(what: str) -> Any:
         return ray.remote(num_cpus=0, max_retries=0)(execution.interrupt)
     if what == "nothing":
         return ray.remote(num_cpus=0, max_retries=0)(execution.nothing)
-    if what in ("imported", "copied"):
+    if what in ("imported", "copied", "emptied"):
         return ray.remote(getattr(importing, what))
     function = execution.call_in_parts if what.startswith("parts") else execution.call
     # A process of its own: Ray ends it after one call.

@@ -217,6 +217,18 @@ class Stream:
             self.read_into(piece)
             yield piece
 
+    def pieces_into(self, view: memoryview) -> Iterator[memoryview]:
+        """The next part of the body, read straight to where it is to be, piece by piece."""
+        for start in range(0, len(view), _PIECE_BYTES):
+            piece = view[start : start + _PIECE_BYTES]
+            self.read_into(piece)
+            yield piece
+
+    def cut(self) -> None:
+        """Ends the connection from another thread, and with it whatever waits for something to come."""
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
+
     def answer(self, status: int, body: bytes, *, headers: str = "", close: bool = False) -> None:
         """Sends a short answer."""
         self.connection.sendall(_head(status, len(body), "application/json", headers, close=close) + body)

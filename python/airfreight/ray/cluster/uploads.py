@@ -1,5 +1,5 @@
 """
-Values on their way into the cluster: object files, gathered in the head's memory, or on its disk, until they are whole.
+Values on their way into the cluster: object files, which arrive in Ray's store, or are gathered elsewhere on the head.
 
 A file comes over the runner's own port in chunks, or lies in Ray's store of packages, or at a URL. Then the owner of
 the DAG run makes a value of it. However many send the same value, it is made once.
@@ -15,10 +15,13 @@ import time
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from . import place, sending
+from . import place, room, sending
 from .problem import Problem
+from .upload import InFile, InRay, Upload
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .owners import Owners
     from .server import Request, Stream
 
@@ -31,101 +34,8 @@ KV_BYTES_MAX = 256 * 1024 * 1024
 _MEMORY_PART = 0.25
 _IDLE_SECONDS = 900.0
 _IMPORT_SECONDS = 3600.0
-
-
-class Upload:
-    """
-    A file that grows.
-
-    :param nbytes: how long it is to be.
-    :param path: where; ``None``: in memory, under no name, so that it goes with the runner.
-    """
-
-    def __init__(self, nbytes: int, path: str | None) -> None:
-        self.nbytes = nbytes
-        self.used_at = time.monotonic()
-        self._named = path
-        if path is None:
-            self._file = os.memfd_create("airfreight-upload", os.MFD_CLOEXEC)
-        else:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
-        #: Where another process of this node finds it.
-        self.path = path or f"/proc/{os.getpid()}/fd/{self._file}"
-        self._lock = threading.Lock()
-        #: Where chunks begin and end that have come, apart from those at the beginning.
-        self._apart: dict[int, int] = {}
-        self.received = 0
-        self._writers = 0
-        self._removed = False
-
-    @property
-    def is_in_memory(self) -> bool:
-        return self._named is None
-
-    @property
-    def missing_bytes(self) -> int:
-        return self.nbytes - self.received
-
-    def enter(self) -> bool:
-        """Keeps the file open for one writer, until :meth:`leave`; ``False``: it is gone."""
-        with self._lock:
-            self._writers += not self._removed
-            return not self._removed
-
-    def leave(self) -> None:
-        with self._lock:
-            self._writers -= 1
-            self._close_if_unused()
-
-    def take(self, offset: int, length: int, checksum: int, stream: Stream) -> None:
-        """Writes a chunk, which counts when its checksum is right."""
-        crc = 0
-        position = offset
-        for piece in stream.pieces(length):
-            crc = zlib.crc32(piece, crc)
-            _write(self._file, piece, position)
-            position += len(piece)
-        self.used_at = time.monotonic()
-        if crc != checksum:
-            self._forget(offset, length)
-            raise Problem("Corrupt", f"the chunk at {offset} has changed on its way", "send it again")
-        self._count(offset, length)
-
-    def append(self, data: Any) -> None:
-        """Writes what comes next, of a source that comes in order."""
-        _write(self._file, memoryview(data), self.received)
-        self.received += len(data)
-        self.used_at = time.monotonic()
-
-    def _count(self, offset: int, length: int) -> None:
-        with self._lock:
-            self._apart[offset] = max(self._apart.get(offset, 0), offset + length)
-            for start in sorted(self._apart):
-                if start > self.received:
-                    break
-                self.received = max(self.received, self._apart.pop(start))
-
-    def _forget(self, offset: int, length: int) -> None:
-        """A chunk that came a second time, and damaged, is written over the first."""
-        with self._lock:
-            self.received = min(self.received, offset)
-            apart = list(self._apart.items())
-            for start in [start for start, end in apart if start < offset + length and end > offset]:
-                del self._apart[start]
-
-    def remove(self) -> None:
-        """Takes the file away; who is still writing to it writes to what nobody reads."""
-        if self._named is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(self._named)
-        with self._lock:
-            self._removed = True
-            self._close_if_unused()
-
-    def _close_if_unused(self) -> None:
-        # A descriptor that is closed under a writer may be another file's a moment later.
-        if self._removed and not self._writers:
-            os.close(self._file)
+#: Room that Ray doesn't make in time isn't waited for.
+_ROOM_SECONDS = 10.0
 
 
 class _Import:
@@ -150,6 +60,9 @@ class Uploads:
         self._uploads: dict[tuple[str, str], Upload] = {}
         self._imports: dict[tuple[str, str], _Import] = {}
         self._lock = threading.Lock()
+        self._begins = threading.Condition()
+        #: Those that are about to begin.
+        self._names: set[tuple[str, str]] = set()
         for name in os.listdir(folder):
             # Of a runner that was killed.
             with contextlib.suppress(OSError):
@@ -165,14 +78,26 @@ class Uploads:
         length = request.length
         if not 0 < length <= CHUNK_BYTES_MAX or offset < 0 or offset + length > total:
             raise Problem("Invalid", f"a chunk of {length} bytes at {offset} is not within {total} bytes, or too long")
-        upload = self._upload(owner, key, total)
-        while not upload.enter():
-            upload = self._upload(owner, key, total)
+        while True:
+            upload = self._uploads.get((owner, key))
+            if upload is None or upload.nbytes != total:
+                upload = self._begun((owner, key), total, None)
+            if upload.take(offset, length, checksum, stream):
+                return {"received": upload.received}
+
+    def begin(self, owner: str, key: str, wanted: Record) -> Record:
+        """Makes room for a value, if none of it has come; gives what there is of it."""
         try:
-            upload.take(offset, length, checksum, stream)
-        finally:
-            upload.leave()
-        return {"received": upload.received}
+            nbytes = int(wanted["nbytes"])
+        except (KeyError, TypeError, ValueError):
+            raise Problem("Invalid", "to begin an upload takes nbytes") from None
+        with self._beginning((owner, key)):
+            state = self.state(owner, key)
+            upload = self._uploads.get((owner, key))
+            if state["state"] in ("absent", "partial") and (upload is None or upload.nbytes != nbytes):
+                self._begun((owner, key), nbytes, self._handle(owner, wanted))
+                return {"state": "partial", "received": 0}
+            return state
 
     def state(self, owner: str, key: str) -> Record:
         value = self._there(owner, key)
@@ -210,31 +135,69 @@ class Uploads:
                 if time.monotonic() - upload.used_at > _IDLE_SECONDS and name not in self._imports:
                     self._uploads.pop(name).remove()
 
-    def _upload(self, owner: str, key: str, nbytes: int) -> Upload:
+    @contextlib.contextmanager
+    def _beginning(self, name: tuple[str, str]) -> Iterator[None]:
+        """Who else begins the same upload waits, so that there is room for it once."""
+        with self._begins:
+            self._begins.wait_for(lambda: name not in self._names)
+            self._names.add(name)
+        try:
+            yield
+        finally:
+            with self._begins:
+                self._names.remove(name)
+                self._begins.notify_all()
+
+    def _begun(self, name: tuple[str, str], nbytes: int, owner: Any) -> Upload:
+        """
+        A new upload, or the one that somebody else has begun meanwhile.
+
+        :param owner: who is to make room in Ray's store; ``None``: nobody.
+        """
+        made = None if owner is None else self._in_ray(name[0], owner, nbytes)
         with self._lock:
-            upload = self._uploads.get((owner, key))
+            upload = self._uploads.get(name)
             if upload is None or upload.nbytes != nbytes:
                 if upload is not None:
                     upload.remove()
-                upload = self._uploads[(owner, key)] = Upload(nbytes, self._path(owner, key, nbytes))
+                upload = self._uploads[name] = Upload(nbytes, made or InFile(self._path(name, nbytes)))
             return upload
 
-    def _path(self, owner: str, key: str, nbytes: int) -> str | None:
+    def _in_ray(self, name: str, owner: Any, nbytes: int) -> InRay | None:
+        """Room in Ray's store; ``None``: the file has to be gathered elsewhere."""
+        if nbytes < room.BYTES_MIN or not hasattr(owner, "room"):
+            # An owner that an older runner has made knows no other way.
+            return None
+        import ray
+
+        deadline = time.monotonic() + _ROOM_SECONDS
+        try:
+            ref = self._owners.ask_handle(name, owner, "room", nbytes, wait=_ROOM_SECONDS)[0]
+            found = ray.get(ref, timeout=max(deadline - time.monotonic(), 1.0))
+        except (Problem, ray.exceptions.RayError):
+            # Why there is none is told when the value is made.
+            return None
+        return InRay.of(owner, ref, found)
+
+    def _handle(self, owner: str, wanted: Record) -> Any:
+        return self._owners.make({"name": owner, **(wanted.get("info") or {})})
+
+    def _path(self, name: tuple[str, str], nbytes: int) -> str | None:
         """Where a file is gathered; ``None``: in memory, which a disk would be slower than."""
         if hasattr(os, "memfd_create"):
-            promised = sum(upload.missing_bytes for upload in self._uploads.values() if upload.is_in_memory)
+            promised = sum(upload.promised_bytes for upload in self._uploads.values())
             if nbytes <= (place.free_memory() - promised) * _MEMORY_PART:
                 return None
-        room = os.statvfs(self._folder)
-        if nbytes > room.f_bavail * room.f_frsize:
+        free = os.statvfs(self._folder)
+        if nbytes > free.f_bavail * free.f_frsize:
             raise Problem(
                 "Full",
-                f"the head has {room.f_bavail * room.f_frsize} bytes of disk left for a value of {nbytes}",
+                f"the head has {free.f_bavail * free.f_frsize} bytes of disk left for a value of {nbytes}",
                 "give Ray's temporary folder more room",
             )
         # A new name each time: another connection may still write to the former.
-        name = hashlib.sha256(f"{owner}\0{key}\0{time.time_ns()}".encode()).hexdigest()
-        return os.path.join(self._folder, name)
+        text = "\0".join((*name, str(time.time_ns())))
+        return os.path.join(self._folder, hashlib.sha256(text.encode()).hexdigest())
 
     def _there(self, owner: str, key: str) -> Record | None:
         try:
@@ -249,7 +212,8 @@ class Uploads:
         try:
             running.value = self._made(owner, key, wanted)
         except Problem as problem:
-            running.error = problem
+            # Its frames would hold what has come until Python collects them.
+            running.error = problem.with_traceback(None)
         except Exception as error:  # noqa: BLE001 - the sender is to know
             cause = getattr(error, "cause", None) or error
             running.error = (
@@ -261,7 +225,7 @@ class Uploads:
             with self._lock:
                 del self._imports[(owner, key)]
                 upload = self._uploads.get((owner, key))
-                if upload is not None and (running.error is None or running.error.kind == "Corrupt"):
+                if upload is not None and (running.error is None or running.error.kind in _useless(upload)):
                     self._uploads.pop((owner, key)).remove()
             running.done.set()
 
@@ -271,25 +235,30 @@ class Uploads:
             kind = source["kind"]
         except (KeyError, TypeError, ValueError):
             raise Problem("Invalid", "to finish an upload takes nbytes and from") from None
+        handle = self._handle(owner, wanted)
         if kind == "port":
             upload = self._uploads.get((owner, key))
-            received = 0 if upload is None else upload.received
-            if upload is None or received < nbytes:
+            if upload is None or upload.received < nbytes:
                 made = self._there(owner, key)
                 if made is not None:
                     # By another sender, since this was asked for.
                     return made
+                received = 0 if upload is None else upload.received
                 raise Problem("Conflict", f"{received} of {nbytes} bytes have come", "send the rest")
         else:
-            upload = self._fetched(owner, key, source, nbytes)
-        info = wanted.get("info") or {}
-        handle = self._owners.make({"name": owner, **info})
-        value: Record = self._owners.ask_handle(owner, handle, "take", key, {"path": upload.path}, wait=_IMPORT_SECONDS)
+            upload = self._fetched((owner, key), handle, source, nbytes)
+        if upload.owner not in (None, handle):
+            raise Problem("Lost", f"the owner {owner} has begun anew while {key} was sent to it", "send it again")
+        value: Record = self._owners.ask_handle(owner, handle, "take", key, upload.complete(), wait=_IMPORT_SECONDS)
         return value
 
-    def _fetched(self, owner: str, key: str, source: Record, nbytes: int) -> Upload:
-        upload = self._upload(owner, key, nbytes)
-        upload.received = 0
+    def _fetched(self, name: tuple[str, str], owner: Any, source: Record, nbytes: int) -> Upload:
+        """A file that is brought from elsewhere, from its beginning."""
+        with self._lock:
+            begun = self._uploads.pop(name, None)
+            if begun is not None:
+                begun.remove()
+        upload = self._begun(name, nbytes, owner)
         if source["kind"] == "url":
             sending.from_url(source["url"], upload.append, nbytes, int(source["chunk"]), source["crc32"])
             return upload
@@ -305,18 +274,24 @@ class Uploads:
             )
         try:
             checksums = source.get("crc32") or [None] * len(source["names"])
-            for name, checksum in zip(source["names"], checksums):  # noqa: B905 - not in Python 3.8
-                data = _internal_kv_get(_package(name))
+            for package, checksum in zip(source["names"], checksums):  # noqa: B905 - not in Python 3.8
+                data = _internal_kv_get(_package(package))
                 if data is None:
-                    raise Problem("Conflict", f"Ray has no package {name}", "send it again")
+                    raise Problem("Conflict", f"Ray has no package {package}", "send it again")
                 if checksum is not None and zlib.crc32(data) != checksum:
-                    raise Problem("Corrupt", f"the package {name} has changed on its way", "send it again")
+                    raise Problem("Corrupt", f"the package {package} has changed on its way", "send it again")
                 upload.append(data)
         finally:
             _forget_packages({"from": source})
         if upload.received != nbytes:
             raise Problem("Corrupt", f"the packages have {upload.received} of {nbytes} bytes", "send them again")
         return upload
+
+
+def _useless(upload: Upload) -> tuple[str, ...]:
+    """After which problems it is of no use to go on with what has come."""
+    # What an owner has made ends with it.
+    return ("Corrupt",) if upload.owner is None else ("Corrupt", "Lost")
 
 
 def _package(name: str) -> bytes:
@@ -332,13 +307,3 @@ def _forget_packages(wanted: Record) -> None:
 
         for name in source.get("names", ()):
             _internal_kv_del(_package(name))
-
-
-def _write(file: int, data: memoryview, position: int) -> None:
-    try:
-        while len(data):
-            count = os.pwrite(file, data, position)
-            data = data[count:]
-            position += count
-    except OSError as error:
-        raise Problem("Full", f"can't write a value on the head: {error.strerror}", "make room there") from error
