@@ -10,9 +10,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from benches import venvs
+from benches import s3, venvs
 from benches.ray.rig import ROOT
-from bucket_home import S3Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,9 +44,12 @@ def measure(rig: Rig, rounds: int) -> dict[str, Any]:
     venvs.install(AwsCli, rig.say)  # type: ignore[arg-type] - it has what is asked for
     aws = str(ROOT / AwsCli.venv / "bin" / "aws")
     seconds: dict[str, list[float]] = {"airfreight": [], "aws s3 cp": [], "aws s3 cp, nothing": []}
-    with S3Server() as server, tempfile.TemporaryDirectory(prefix="airfreight-bench-", dir="/dev/shm") as folder:
+    with (
+        s3.server(rig.say, "bench") as server,
+        tempfile.TemporaryDirectory(prefix="airfreight-bench-", dir="/dev/shm") as folder,
+    ):
         env = {**os.environ, **server.environment}
-        url = server.make_bucket("bench")
+        url = "s3://bench"
         store = {"path": f"{folder}/store", "capacity_bytes": 2 * GB}
         name = _object(Store(**store))
         file, nothing = Path(folder) / "value", Path(folder) / "nothing"
@@ -55,10 +57,7 @@ def measure(rig: Rig, rounds: int) -> dict[str, Any]:
             for _ in range(GB // _BLOCK):
                 out.write(os.urandom(_BLOCK))
         nothing.touch()
-        names = {"aws_access_key_id": "AWS_ACCESS_KEY_ID", "aws_secret_access_key": "AWS_SECRET_ACCESS_KEY"}
-        names |= {"aws_region": "AWS_REGION", "aws_endpoint": "AWS_ENDPOINT_URL"}
-        options = {option: server.environment[variable] for option, variable in names.items()}
-        bucket = Bucket(url, options, environment=False)
+        bucket = Bucket(url, server.options, environment=False)
 
         def copy(path: Path) -> None:
             subprocess.run([aws, "s3", "cp", "--quiet", str(path), f"{url}/aws"], env=env, check=True)

@@ -144,8 +144,10 @@ def _checkpoint(found: dict[str, Any]) -> str:
     rows = [[name, shown(median(each)), shown(min(each)), shown(max(each))] for name, each in found["seconds"].items()]
     text = f"""## A checkpoint of {found["nbytes"] / MB:.0f} MB
 
-To moto's S3 server on this host, which keeps it in memory. Ours is a call in a process that has started, as a task is;
-*nothing* is an empty file: what the AWS CLI takes to start, which the figure takes off."""
+To an S3 server on this host over HTTP, which keeps it in memory and compares signatures and checksums
+(`benches/s3-server`). Ours is a call in a process that has started, as a task is, sends a CRC-64 with each part, and
+compares the whole's; the AWS CLI signs a SHA-256 of each part. *nothing* is an empty file: what the AWS CLI takes to
+start, which the figure takes off."""
     return "\n\n".join([text, table(["", "median", "least", "most"], rows)])
 
 

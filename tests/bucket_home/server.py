@@ -77,13 +77,12 @@ class S3Server(_Server):
     An S3 server that starts empty.
 
     It checks no signatures; the keys in :attr:`environment` are for clients that want some.
+
+    :param command: another server than Moto's, which says as that does where it listens.
     """
 
-    def __init__(self) -> None:
-        found = str(COMMAND) if COMMAND.exists() else shutil.which("moto_server")
-        if found is None:
-            raise FileNotFoundError(f"there is neither {COMMAND} nor a moto_server on PATH; `make s3` installs it")
-        super().__init__([found, "-H", "127.0.0.1", "-p", "0"], _RUNNING)
+    def __init__(self, *command: str) -> None:
+        super().__init__(list(command) or _moto(), _RUNNING)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -118,6 +117,13 @@ class S3Server(_Server):
         with opener.open(request, timeout=60) as answer:
             content: bytes = answer.read()
         return content
+
+
+def _moto() -> list[str]:
+    found = str(COMMAND) if COMMAND.exists() else shutil.which("moto_server")
+    if found is None:
+        raise FileNotFoundError(f"there is neither {COMMAND} nor a moto_server on PATH; `make s3` installs it")
+    return [found, "-H", "127.0.0.1", "-p", "0"]
 
 
 class AzureServer(_Server):
