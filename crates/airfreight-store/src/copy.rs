@@ -2,16 +2,16 @@
 //!
 //! | the file's pages | way |
 //! | --- | --- |
-//! | are there (a recycled file) | copied through populated mappings by all threads; two can't `pwrite` one file at a time. Small pages become huge ones, a few at each use. What arrives bit by bit goes into a mapping of its part |
-//! | are not, tmpfs with pages of 4 KiB | made as huge pages (`MADV_COLLAPSE`) a batch at a time, filled through a mapping by all threads |
+//! | are there (a recycled file) | copied through a populated mapping by all threads, past the processor's cache where it is long; two can't `pwrite` one file at a time. Small pages become huge ones, a few at each use. What arrives bit by bit goes into a mapping of its part |
+//! | are not, tmpfs with pages of 4 KiB | made as huge pages (`MADV_COLLAPSE`) a batch at a time, filled through a mapping by all threads; where that turns out slow, by `pwrite` |
 //! | are not, any other file system, or huge pages can't be had | `pwrite`, which makes pages without a fault each and without zeroing what it overwrites |
 //!
 //! A page that isn't there is never written through a mapping: on a full tmpfs that would kill the process.
 
 use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -30,13 +30,15 @@ const SLICES_MAX: usize = 1024;
 const HUGE_BYTES_MIN: u64 = 2 * HUGE_PAGE_BYTES;
 /// So much is made and filled at a time: zeroed memory is still in the processor's cache when it is overwritten.
 const BATCH_BYTES: u64 = 4 * HUGE_PAGE_BYTES;
-/// What of a recycled file is mapped, looked at and filled at a time.
-const CHUNK_BYTES: u64 = 8 * HUGE_PAGE_BYTES;
+/// Of a recycled file, up to so much is mapped, looked at and filled at a time; the other processors are told of each.
+const MAPPED_BYTES_MAX: u64 = 8 * BATCH_BYTES;
+/// A thread that was held up leaves the others this part of its share to do at most.
+const PARTS: u64 = 8;
 /// Where mapping takes longer for each 2 MiB, they are small pages, each of which is entered by itself.
 const HUGE_PAGE_MAPPED: Duration = Duration::from_micros(20);
 /// Making huge pages of a recycled file's small ones may add a nanosecond for each of so many bytes that are written: some
 /// tenth of the time that they take, until all are huge.
-const BYTES_PER_NANO_OF_MENDING: u64 = 32;
+const BYTES_PER_NANO_OF_MENDING: u64 = 64;
 /// The same for what arrives from elsewhere, which takes longer.
 const ARRIVING_BYTES_PER_NANO_OF_MENDING: u64 = 16;
 /// A huge page is mended at a time: where memory is slow to be had, more would be felt.
@@ -44,12 +46,17 @@ const ARRIVING_BYTES_PER_NANO_OF_MENDING: u64 = 16;
 const MENDED_LEN: usize = HUGE_PAGE_BYTES as usize;
 /// The C library copies what is longer in a way that takes twice as long unless both sides lie alike in their pages.
 const COPY_BYTES_MAX: usize = 16 << 20;
-/// In fragmented memory the kernel may look for huge pages much longer than small ones take.
-const PATIENCE: Duration = Duration::from_millis(20);
+/// From here on a recycled file is filled past the processor's cache: its end would push out its beginning anyway, and what
+/// is read next waits for memory in either case. Below, a reader finds much of it there.
+const STREAMED_BYTES_MIN: u64 = 32 << 20;
+/// What a huge page takes, its content included, where there is nothing to look into. In fragmented memory the kernel may look
+/// for one much longer than small ones take.
 const PATIENCE_PER_PAGE: Duration = Duration::from_millis(1);
 /// ... or the memory is slow itself, as on a virtual machine whose host gives it a page at its first touch. Huge pages may
 /// take so many times as long as small ones: they save more in what comes later.
 const SLOWER_THAN_SMALL_MAX: u32 = 2;
+/// After so many batches of small pages, a huge one is asked for again.
+const BATCHES_TO_RETRY: u32 = 16;
 
 /// Bytes with their place in the file. Pieces ascend and leave no gaps.
 pub(crate) struct Piece<'a> {
@@ -74,63 +81,97 @@ impl<'a> Piece<'a> {
     }
 }
 
-/// How long a file's writers go on asking for huge pages; in parts or in threads, it is one for all of them.
-pub(crate) struct Patience {
-    left_nanos: AtomicI64,
+/// Whether a file's writers ask for huge pages; in parts or in threads, it is one for all of them.
+///
+/// Huge pages are had as long as they come quickly. A slow one is compared with the next few pages as small ones, since the
+/// content has to be written in either case.
+pub(crate) struct Patience(Mutex<Waiting>);
+
+struct Waiting {
     /// What one huge page may take, its content included.
-    page_nanos: AtomicI64,
+    page: Duration,
+    next: Batch,
+    /// Nothing is known yet.
+    is_first: bool,
+}
+
+/// What the next part of a file is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Batch {
+    Huge,
+    /// Small pages, held against a huge one that took this long.
+    Compared(Duration),
+    /// Small pages, and so many times more.
+    Small(u32),
+    /// Small pages for good.
+    NeverHuge,
 }
 
 impl Patience {
     pub(crate) fn new() -> Self {
-        Self { left_nanos: AtomicI64::new(nanos(PATIENCE)), page_nanos: AtomicI64::new(nanos(PATIENCE_PER_PAGE)) }
+        Self(Mutex::new(Waiting { page: PATIENCE_PER_PAGE, next: Batch::Huge, is_first: true }))
     }
 
-    fn is_over(&self) -> bool {
-        self.left_nanos.load(Ordering::Relaxed) < 0
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// So many huge pages took this long.
-    fn took(&self, time: Duration, pages: u64) {
-        let allowed = self.page_nanos.load(Ordering::Relaxed).saturating_mul(i64::try_from(pages).unwrap_or(i64::MAX));
-        self.left_nanos.fetch_add(allowed.saturating_sub(nanos(time)), Ordering::Relaxed);
+    /// What to do next, and of how many huge pages' length; at first, one tells as much as several.
+    fn next(&self) -> (Batch, u64) {
+        let mut waiting = self.lock();
+        let chosen = waiting.next;
+        let pages = if waiting.is_first && chosen == Batch::Huge { 1 } else { BATCH_BYTES / HUGE_PAGE_BYTES };
+        waiting.next = match chosen {
+            Batch::Huge | Batch::NeverHuge => chosen,
+            // One thread compares; the others needn't wait for what comes of it.
+            Batch::Compared(_) => Batch::Small(BATCHES_TO_RETRY),
+            Batch::Small(0) => {
+                waiting.is_first = true;
+                Batch::Huge
+            }
+            Batch::Small(left) => Batch::Small(left - 1),
+        };
+        (chosen, pages)
+    }
+
+    /// A huge page took this long.
+    fn took(&self, page: Duration) {
+        let mut waiting = self.lock();
+        waiting.is_first = false;
+        if page > waiting.page && waiting.next == Batch::Huge {
+            waiting.next = Batch::Compared(page);
+        }
     }
 
     /// Small pages for as many bytes took this long: where they are hardly faster, it is memory that is slow.
-    fn compare(&self, huge: Duration, small: Duration, pages: u64) {
+    fn compare(&self, huge: Duration, small: Duration) {
         if huge <= small.saturating_mul(SLOWER_THAN_SMALL_MAX) {
-            let page = small.saturating_mul(SLOWER_THAN_SMALL_MAX) / u32::try_from(pages.max(1)).unwrap_or(u32::MAX);
-            self.page_nanos.fetch_max(nanos(page), Ordering::Relaxed);
-            self.left_nanos.store(nanos(PATIENCE), Ordering::Relaxed);
+            let mut waiting = self.lock();
+            waiting.page = waiting.page.max(huge);
+            waiting.next = Batch::Huge;
         }
     }
 
     /// There are none.
     fn end(&self) {
-        self.left_nanos.store(-1, Ordering::Relaxed);
+        self.lock().next = Batch::NeverHuge;
     }
-}
-
-fn nanos(time: Duration) -> i64 {
-    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// Writes pieces to a file whose first `resident_bytes` have pages.
 pub(crate) fn write_resident(fd: BorrowedFd<'_>, pieces: &[Piece<'_>], resident_bytes: u64) -> Result<()> {
     let end = resident_bytes / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
     let end = if end < HUGE_BYTES_MIN { 0 } else { end };
-    shared(0, end, |start, end| {
-        let mapping = Mapping::window(fd, start, usize::try_from(end - start).map_err(|_| Errno::FBIG)?)?;
-        let mut budget = Duration::from_nanos((end - start) / BYTES_PER_NANO_OF_MENDING);
-        let mut done = start;
-        while done < end {
-            let chunk_end = end.min(done + CHUNK_BYTES);
-            enter(&mapping, done - start, chunk_end - done, &mut budget)?;
-            copy_into(&mapping, start, pieces, done, chunk_end)?;
-            done = chunk_end;
-        }
-        Ok(())
-    })?;
+    if end > 0 {
+        let is_streamed = end >= STREAMED_BYTES_MIN;
+        let mapping = Mapping::window(fd, 0, usize::try_from(end).map_err(|_| Errno::FBIG)?)?;
+        let mending = Mending(Mutex::new(Duration::from_nanos(end / BYTES_PER_NANO_OF_MENDING)));
+        shared(0, end, MAPPED_BYTES_MAX, |start, end| {
+            enter(&mapping, start, end - start, &mending)?;
+            copy_into(&mapping, 0, pieces, start, end, is_streamed)?;
+            leave(&mapping, start, end - start)
+        })?;
+    }
     crash_point("recycle.copied");
     crash_point("write.half");
     write_range(fd, pieces, end, u64::MAX)
@@ -139,13 +180,7 @@ pub(crate) fn write_resident(fd: BorrowedFd<'_>, pieces: &[Piece<'_>], resident_
 /// Maps a part of a file whose pages are there, for what is copied into it bit by bit.
 pub(crate) fn map_resident(fd: BorrowedFd<'_>, start: u64, len: u64, mending: &Mending) -> Result<Mapping> {
     let mapping = Mapping::window(fd, start, usize::try_from(len).map_err(|_| Errno::FBIG)?)?;
-    let mut left = mending.0.lock().unwrap_or_else(PoisonError::into_inner);
-    // Whoever mends has all that is left; the others needn't wait for that.
-    let mut budget = std::mem::take(&mut *left);
-    drop(left);
-    let entered = enter(&mapping, 0, len, &mut budget);
-    *mending.0.lock().unwrap_or_else(PoisonError::into_inner) += budget;
-    entered.map(|()| mapping)
+    enter(&mapping, 0, len, mending).map(|()| mapping)
 }
 
 /// How long a file's writers go on making huge pages of its small ones; in parts, it is one for all of them.
@@ -155,6 +190,10 @@ impl Mending {
     pub(crate) fn of(resident_bytes: u64) -> Self {
         Self(Mutex::new(Duration::from_nanos(resident_bytes / ARRIVING_BYTES_PER_NANO_OF_MENDING)))
     }
+
+    fn left(&self) -> MutexGuard<'_, Duration> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Writes pieces to a file of at least their length, in shared memory, which has no pages there.
@@ -162,14 +201,15 @@ pub(crate) fn write_fresh(fd: BorrowedFd<'_>, pieces: &[Piece<'_>], patience: &P
     let start = pieces.first().map_or(0, |piece| piece.offset).next_multiple_of(HUGE_PAGE_BYTES);
     let end = pieces.last().map_or(0, Piece::end) / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
     crash_point("write.half");
-    if end < start + HUGE_BYTES_MIN || patience.is_over() || gives_huge_pages(fd) {
+    if end < start + HUGE_BYTES_MIN || gives_huge_pages(fd) {
         return write_range(fd, pieces, 0, u64::MAX);
     }
+    let Ok(mapping) = Mapping::window(fd, start, usize::try_from(end - start).map_err(|_| Errno::FBIG)?) else {
+        return write_range(fd, pieces, 0, u64::MAX);
+    };
     write_range(fd, pieces, 0, start)?;
-    shared(start, end, |start, end| {
-        let done = fill_huge(fd, pieces, start, end, patience)?;
-        write_range(fd, pieces, done, end)
-    })?;
+    shared(start, end, BATCH_BYTES, |from, to| fill(fd, &mapping, start, pieces, from, to, patience))?;
+    drop(mapping);
     write_range(fd, pieces, end, u64::MAX)
 }
 
@@ -196,59 +236,75 @@ fn write_range(fd: BorrowedFd<'_>, pieces: &[Piece<'_>], start: u64, end: u64) -
     write_plain(fd, &parts)
 }
 
-/// Lets threads do `start..end` in shares of whole huge pages; the first error is the answer.
-fn shared(start: u64, end: u64, write: impl Fn(u64, u64) -> Result<()> + Sync) -> Result<()> {
+/// Lets threads do `start..end` in parts of `BATCH_BYTES` to `part_bytes_max`, each taking the next one; the first error is
+/// the answer.
+fn shared(start: u64, end: u64, part_bytes_max: u64, write: impl Fn(u64, u64) -> Result<()> + Sync) -> Result<()> {
     let threads = match end - start {
         0 => return Ok(()),
         PARALLEL_BYTES_MIN.. => available_parallelism().map_or(1, |count| count.get() as u64).min(COPY_THREADS_MAX),
         _ => 1,
     };
-    let share = ((end - start) / threads).next_multiple_of(HUGE_PAGE_BYTES);
-    let write = &write;
+    let part_bytes = ((end - start) / threads / PARTS).clamp(BATCH_BYTES, part_bytes_max) / BATCH_BYTES * BATCH_BYTES;
+    let next = AtomicU64::new(start);
+    let work = || {
+        loop {
+            let from = next.fetch_add(part_bytes, Ordering::Relaxed);
+            if from >= end {
+                return Ok(());
+            }
+            let written = write(from, end.min(from + part_bytes));
+            if written.is_err() {
+                // Nothing more is worth writing.
+                next.fetch_max(end, Ordering::Relaxed);
+                return written;
+            }
+        }
+    };
     std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads)
-            .map(|thread| (start + thread * share, (start + (thread + 1) * share).min(end)))
-            .filter(|(start, end)| start < end)
-            .map(|(start, end)| scope.spawn(move || write(start, end)))
-            .collect();
-        let own = write(start, (start + share).min(end));
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let own = work();
         others.into_iter().map(|thread| thread.join().unwrap_or(Err(Errno::IO))).fold(own, Result::and)
     })
 }
 
-/// Makes huge pages and copies into them.
-///
-/// The answer is how far that went: less than to `end` when they can't be had, or only slowly.
-fn fill_huge(fd: BorrowedFd<'_>, pieces: &[Piece<'_>], start: u64, end: u64, patience: &Patience) -> Result<u64> {
-    let Ok(mapping) = Mapping::window(fd, start, usize::try_from(end - start).map_err(|_| Errno::FBIG)?) else {
-        return Ok(start);
-    };
+/// Makes the pages of `start..end`, whose file is mapped from `mapped_from` on, and fills them; huge ones where they can be had,
+/// and not too slowly.
+fn fill(
+    fd: BorrowedFd<'_>,
+    mapping: &Mapping,
+    mapped_from: u64,
+    pieces: &[Piece<'_>],
+    start: u64,
+    end: u64,
+    patience: &Patience,
+) -> Result<()> {
     let mut done = start;
-    while done < end && !patience.is_over() {
-        let batch_end = end.min(done + BATCH_BYTES);
+    while done < end {
+        let (batch, pages) = patience.next();
+        let batch_end = end.min(done + pages * HUGE_PAGE_BYTES);
+        let pages = u32::try_from((batch_end - done) / HUGE_PAGE_BYTES).unwrap_or(u32::MAX);
         let began = worked();
-        if make_huge(fd, &mapping, start, done, batch_end).is_err() {
-            patience.end();
-            break;
+        if batch == Batch::Huge {
+            if make_huge(fd, mapping, mapped_from, done, batch_end).is_err() {
+                patience.end();
+                continue;
+            }
+            crash_point("write.huge");
+            copy_into(mapping, mapped_from, pieces, done, batch_end, false)?;
+            patience.took(worked().saturating_sub(began) / pages);
+        } else {
+            write_range(fd, pieces, done, batch_end)?;
+            if let Batch::Compared(huge) = batch {
+                patience.compare(huge, worked().saturating_sub(began) / pages);
+            }
         }
-        crash_point("write.huge");
-        copy_into(&mapping, start, pieces, done, batch_end)?;
-        let (took, pages) = (worked().saturating_sub(began), (batch_end - done) / HUGE_PAGE_BYTES);
-        patience.took(took, pages);
         done = batch_end;
-        let probe_end = done + pages * HUGE_PAGE_BYTES;
-        if patience.is_over() && probe_end <= end {
-            let began = worked();
-            write_range(fd, pieces, done, probe_end)?;
-            patience.compare(took, worked().saturating_sub(began), pages);
-            done = probe_end;
-        }
     }
-    Ok(done)
+    Ok(())
 }
 
-/// Enters pages that are there into the page table, and makes huge ones of them as long as that stays within `budget`.
-fn enter(mapping: &Mapping, offset: u64, len: u64, budget: &mut Duration) -> Result<()> {
+/// Enters pages that are there into the page table, and makes huge ones of them as long as there is time for it.
+fn enter(mapping: &Mapping, offset: u64, len: u64, mending: &Mending) -> Result<()> {
     let pages = u32::try_from(len / HUGE_PAGE_BYTES).unwrap_or(u32::MAX);
     let offset = usize::try_from(offset).map_err(|_| Errno::FBIG)?;
     let len = usize::try_from(len).map_err(|_| Errno::FBIG)?;
@@ -260,23 +316,35 @@ fn enter(mapping: &Mapping, offset: u64, len: u64, budget: &mut Duration) -> Res
     let began = worked();
     enter()?;
     let entered = worked();
-    if budget.is_zero() || entered.saturating_sub(began) < HUGE_PAGE_MAPPED.saturating_mul(pages) {
+    if entered.saturating_sub(began) < HUGE_PAGE_MAPPED.saturating_mul(pages) {
+        return Ok(());
+    }
+    // Whoever mends has all that is left; the others needn't wait for that.
+    let mut budget = std::mem::take(&mut *mending.left());
+    if budget.is_zero() {
         return Ok(());
     }
     let mut before = entered;
     for part in (0..len).step_by(MENDED_LEN) {
         let is_had = mapping.collapse(offset + part, MENDED_LEN.min(len - part)).is_ok();
         let took = worked().saturating_sub(before);
-        *budget = budget.saturating_sub(took);
+        budget = budget.saturating_sub(took);
         before += took;
         if !is_had || took > PATIENCE_PER_PAGE {
-            *budget = Duration::ZERO;
+            budget = Duration::ZERO;
         }
         if budget.is_zero() {
             break;
         }
     }
+    *mending.left() += budget;
     enter()
+}
+
+/// Takes pages out of the page table once they are filled.
+fn leave(mapping: &Mapping, offset: u64, len: u64) -> Result<()> {
+    let offset = usize::try_from(offset).map_err(|_| Errno::FBIG)?;
+    mapping.leave(offset, usize::try_from(len).map_err(|_| Errno::FBIG)?)
 }
 
 /// How long this thread has run, in the kernel or not: on a busy machine, waiting is no sign of slow memory.
@@ -303,12 +371,23 @@ fn make_huge(fd: BorrowedFd<'_>, mapping: &Mapping, start: u64, from: u64, to: u
 }
 
 /// Copies the pieces' parts in `start..end` into a mapping that begins at `mapped_from`.
-fn copy_into(mapping: &Mapping, mapped_from: u64, pieces: &[Piece<'_>], start: u64, end: u64) -> Result<()> {
+fn copy_into(
+    mapping: &Mapping,
+    mapped_from: u64,
+    pieces: &[Piece<'_>],
+    start: u64,
+    end: u64,
+    is_streamed: bool,
+) -> Result<()> {
     let first = pieces.partition_point(|piece| piece.end() <= start);
     let reached = pieces[first..].iter().take_while(|piece| piece.offset < end);
     // Empty pieces lie between others and are no end.
     for piece in reached.filter_map(|piece| piece.within(start, end)) {
         let mut offset = usize::try_from(piece.offset - mapped_from).map_err(|_| Errno::FBIG)?;
+        if is_streamed {
+            mapping.stream_from(offset, piece.bytes);
+            continue;
+        }
         for part in piece.bytes.chunks(COPY_BYTES_MAX) {
             mapping.copy_from(offset, part);
             offset += part.len();
@@ -394,7 +473,8 @@ mod tests {
             let patience = Patience::new();
             write_fresh(file.as_fd(), &pieces(&content, 0, &[first]), &patience).unwrap();
             // Between the two, the memory has turned out to be in pieces.
-            patience.took(Duration::from_secs(1), 1);
+            patience.took(Duration::from_secs(1));
+            assert!(matches!(patience.next(), (Batch::Compared(_), _)));
             write_fresh(file.as_fd(), &pieces(&content, first, &[rest]), &patience).unwrap();
             assert!(content_of(&file) == content);
         }
@@ -416,18 +496,25 @@ mod tests {
 
     #[test]
     fn patience_ends_where_only_huge_pages_are_slow() {
-        let slow = Duration::from_millis(40);
+        let slow = Duration::from_millis(10);
         let patience = Patience::new();
-        patience.took(slow, 4);
-        assert!(patience.is_over());
-        patience.compare(slow, Duration::from_millis(2), 4);
-        assert!(patience.is_over(), "small pages were twenty times as fast");
-        patience.compare(slow, Duration::from_millis(30), 4);
-        assert!(!patience.is_over(), "all memory is slow");
+        assert!(patience.next() == (Batch::Huge, 1), "one is enough to tell");
+        patience.took(slow);
+        assert!(patience.next().0 == Batch::Compared(slow));
+        assert!(matches!(patience.next().0, Batch::Small(_)), "another thread needn't wait for the comparison");
+        patience.compare(slow, Duration::from_micros(500));
+        let small = (0..100).take_while(|_| matches!(patience.next().0, Batch::Small(_))).count();
+        assert!((1..100).contains(&small), "small pages are twenty times as fast, but not for ever");
+
+        patience.took(slow);
+        assert!(patience.next().0 == Batch::Compared(slow));
+        patience.compare(slow, Duration::from_millis(7));
         for _ in 0..100 {
-            patience.took(slow, 4);
+            assert!(patience.next().0 == Batch::Huge, "all memory is slow");
+            patience.took(slow);
         }
-        assert!(!patience.is_over(), "it is known to be slow");
+        patience.end();
+        assert!((0..100).all(|_| patience.next().0 == Batch::NeverHuge));
     }
 
     #[test]
