@@ -4,7 +4,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use airfreight_core::ObjectName;
-use airfreight_core::format::{CHECKED_PAYLOAD_BYTES_MAX, Entry, Footer, FormatError, HEADER_BYTES, Header, checksum};
+use airfreight_core::format::{
+    CHECKED_PAYLOAD_BYTES_MAX, Entry, Footer, FormatError, HEADER_BYTES, HEADER_LEN, Header, checksum,
+};
 use rustix::fs::{self, FlockOperation, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -18,8 +20,6 @@ use crate::tier::{Tier, TierKind, is_sealed, now_ns, used_ns};
 /// Objects up to this length are read; longer ones are mapped. Up to here a copy costs no more than the page faults,
 /// and an object that isn't mapped needs no descriptor.
 const READ_BYTES_MAX: u64 = CHECKED_PAYLOAD_BYTES_MAX + 8192;
-/// How much of a longer one is read to see what it is.
-const FIRST_READ_BYTES: u64 = 4096;
 /// The longest that any step of ours holds an object's exclusive lock is microseconds.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Last use is kept to the second.
@@ -146,7 +146,7 @@ pub(crate) struct Pinned {
     pub(crate) fd: OwnedFd,
     stat: Stat,
     pub(crate) header: Header,
-    /// The file's beginning; all of it where it is short.
+    /// All of a short file; nothing of one that is mapped. A forked process pays for each page that it allocates from.
     pub(crate) first: HeapBytes,
     kind: TierKind,
 }
@@ -277,13 +277,18 @@ pub(crate) fn pin(tier: &Tier, name: ObjectName, timing: Timing) -> Result<Optio
             }
             continue;
         }
-        let first_bytes = if actual_bytes <= READ_BYTES_MAX { actual_bytes } else { FIRST_READ_BYTES };
+        let first_bytes = if actual_bytes <= READ_BYTES_MAX { actual_bytes } else { 0 };
         let first = read_body(&fd, usize::try_from(first_bytes).unwrap_or(0)).map_err(io)?;
-        let header = first
-            .bytes()
-            .first_chunk()
+        let mut header = [0; HEADER_LEN];
+        match first.bytes().first_chunk() {
+            Some(bytes) => header = *bytes,
+            None if actual_bytes >= HEADER_BYTES => read_exact(&fd, &mut header, 0).map_err(io)?,
+            None => {}
+        }
+        let header = Some(header)
+            .filter(|_| actual_bytes >= HEADER_BYTES)
             .ok_or(FormatError::Truncated { expected_bytes: HEADER_BYTES, actual_bytes })
-            .and_then(|bytes| Header::decode(bytes, actual_bytes))
+            .and_then(|bytes| Header::decode(&bytes, actual_bytes))
             .and_then(|header| {
                 let own = header.id == name.id();
                 own.then_some(header).ok_or(FormatError::Layout("it holds another object's id"))
