@@ -93,8 +93,8 @@ def _warm(found: dict[str, Any]) -> Iterator[Figure]:
         yield Figure(f"warm, {way}: submit to value, p95", "ms", opened[1], True, _times(p95.get(way), 1e3))
         way = f"{name}, fresh process"
         yield Figure(f"warm, {way}: submit to value, median", "ms", fresh, True, _times(middle.get(way), 1e3))
-        idle = _ratio(middle.get(f"{name}, after 15 s idle"), middle.get(f"{name}, open connection"))
-        yield Figure(f"warm, {name}: after 15 s idle ÷ open connection", TIMES, 2, True, idle)
+        way = f"{name}, after 15 s idle"
+        yield Figure(f"warm, {way}: submit to value, median", "ms", 2 * opened[0], True, _times(middle.get(way), 1e3))
     yield Figure("warm, own port: calls of 16 clients", "a second", 100, False, found["per_second"].get("own port"))
 
 
