@@ -19,7 +19,7 @@ use crate::{Agent, ClientError, Result};
 /// What is asked for at once, compared with its checksum and written: large enough for huge pages.
 const BLOCK_BYTES: u64 = 4 << 20;
 /// Blocks on their way at a time; each takes its bytes of memory.
-const STREAMS: usize = 4;
+const STREAMS: usize = 6;
 /// A block that has come damaged so often will not come otherwise.
 const DAMAGED_MAX: u32 = 3;
 /// Who has the turn and has not got on for so long is stopped: nobody waits for it.
