@@ -1,4 +1,9 @@
-"""pandas: Arrow-backed arrays, which it would copy into one chunk."""
+"""
+pandas: Arrow-backed arrays, which it would copy into one chunk, and indexes, which it would convert and check again.
+
+An index that is read back needs neither. In a process that was just forked, every function that runs for the first time
+costs copied pages, and a third of a frame's way back was making its two indexes.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +14,15 @@ if TYPE_CHECKING:
 
 
 def reducer_for(cls: type) -> Callable[[Any], Any] | None:
+    import pandas as pd
     from pandas.core.arrays.arrow import ArrowExtensionArray
 
     if issubclass(cls, ArrowExtensionArray) and cls.__module__.startswith("pandas."):
         return reduce_arrow
+    if cls is pd.Index:
+        return reduce_index
+    if cls is pd.RangeIndex:
+        return reduce_range
     return None
 
 
@@ -27,3 +37,36 @@ def _rebuild_arrow(cls: Any, chunks: Any, state: dict[str, Any]) -> Any:
     array = cls.__new__(cls)
     array.__dict__.update(state, _pa_array=chunks)
     return array
+
+
+def reduce_index(index: Any) -> Any:
+    """Reduces a plain index; its data are what pandas itself would pickle."""
+    return _rebuild_index, (index._data, index.name)
+
+
+def _rebuild_index(data: Any, name: Any) -> Any:
+    """Part of the object format."""
+    import pandas as pd
+
+    index: Any = pd.Index
+    try:
+        return index._simple_new(data, name)
+    except (AttributeError, TypeError):
+        # Another pandas than we know.
+        return index(data, name=name, dtype=data.dtype, copy=False)
+
+
+def reduce_range(index: Any) -> Any:
+    """Reduces an index of equally spaced numbers."""
+    return _rebuild_range, (index.start, index.stop, index.step, index.name)
+
+
+def _rebuild_range(start: int, stop: int, step: int, name: Any) -> Any:
+    """Part of the object format."""
+    import pandas as pd
+
+    index: Any = pd.RangeIndex
+    try:
+        return index._simple_new(range(start, stop, step), name)
+    except (AttributeError, TypeError):
+        return index(start, stop, step, name=name)
