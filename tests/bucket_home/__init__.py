@@ -2,6 +2,7 @@
 
 from bucket_home.agent import AgentProcess
 from bucket_home.faults import FaultProxy
+from bucket_home.google import GoogleServer
 from bucket_home.server import AZURITE, AzureServer, S3Server
 
-__all__ = ["AZURITE", "AgentProcess", "AzureServer", "FaultProxy", "S3Server"]
+__all__ = ["AZURITE", "AgentProcess", "AzureServer", "FaultProxy", "GoogleServer", "S3Server"]
