@@ -36,8 +36,8 @@ const MAPPED_BYTES_MAX: u64 = 8 * BATCH_BYTES;
 const PARTS: u64 = 8;
 /// Where mapping takes longer for each 2 MiB, they are small pages, each of which is entered by itself.
 const HUGE_PAGE_MAPPED: Duration = Duration::from_micros(20);
-/// Making huge pages of a recycled file's small ones may add a nanosecond for each of so many bytes that are written: some
-/// tenth of the time that they take, until all are huge.
+/// Making huge pages of a recycled file's small ones may add a nanosecond for each of so many bytes that are written:
+/// some tenth of the time that they take, until all are huge.
 const BYTES_PER_NANO_OF_MENDING: u64 = 64;
 /// The same for what arrives from elsewhere, which takes longer.
 const ARRIVING_BYTES_PER_NANO_OF_MENDING: u64 = 16;
@@ -46,14 +46,14 @@ const ARRIVING_BYTES_PER_NANO_OF_MENDING: u64 = 16;
 const MENDED_LEN: usize = HUGE_PAGE_BYTES as usize;
 /// The C library copies what is longer in a way that takes twice as long unless both sides lie alike in their pages.
 const COPY_BYTES_MAX: usize = 16 << 20;
-/// From here on a recycled file is filled past the processor's cache: its end would push out its beginning anyway, and what
-/// is read next waits for memory in either case. Below, a reader finds much of it there.
+/// From here on a recycled file is filled past the processor's cache: its end would push out its beginning anyway, and
+/// what is read next waits for memory in either case. Below, a reader finds much of it there.
 const STREAMED_BYTES_MIN: u64 = 32 << 20;
-/// What a huge page takes, its content included, where there is nothing to look into. In fragmented memory the kernel may look
-/// for one much longer than small ones take.
+/// What a huge page takes, its content included, where there is nothing to look into. In fragmented memory the kernel
+/// may look for one much longer than small ones take.
 const PATIENCE_PER_PAGE: Duration = Duration::from_millis(1);
-/// ... or the memory is slow itself, as on a virtual machine whose host gives it a page at its first touch. Huge pages may
-/// take so many times as long as small ones: they save more in what comes later.
+/// ... or the memory is slow itself, as on a virtual machine whose host gives it a page at its first touch. Huge pages
+/// may take so many times as long as small ones: they save more in what comes later.
 const SLOWER_THAN_SMALL_MAX: u32 = 2;
 /// After so many batches of small pages, a huge one is asked for again.
 const BATCHES_TO_RETRY: u32 = 16;
@@ -83,8 +83,8 @@ impl<'a> Piece<'a> {
 
 /// Whether a file's writers ask for huge pages; in parts or in threads, it is one for all of them.
 ///
-/// Huge pages are had as long as they come quickly. A slow one is compared with the next few pages as small ones, since the
-/// content has to be written in either case.
+/// Huge pages are had as long as they come quickly. A slow one is compared with the next few pages as small ones, since
+/// the content has to be written in either case.
 pub(crate) struct Patience(Mutex<Waiting>);
 
 struct Waiting {
@@ -236,8 +236,8 @@ fn write_range(fd: BorrowedFd<'_>, pieces: &[Piece<'_>], start: u64, end: u64) -
     write_plain(fd, &parts)
 }
 
-/// Lets threads do `start..end` in parts of `BATCH_BYTES` to `part_bytes_max`, each taking the next one; the first error is
-/// the answer.
+/// Lets threads do `start..end` in parts of `BATCH_BYTES` to `part_bytes_max`, each taking the next one; the first
+/// error is the answer.
 fn shared(start: u64, end: u64, part_bytes_max: u64, write: impl Fn(u64, u64) -> Result<()> + Sync) -> Result<()> {
     let threads = match end - start {
         0 => return Ok(()),
@@ -267,8 +267,8 @@ fn shared(start: u64, end: u64, part_bytes_max: u64, write: impl Fn(u64, u64) ->
     })
 }
 
-/// Makes the pages of `start..end`, whose file is mapped from `mapped_from` on, and fills them; huge ones where they can be had,
-/// and not too slowly.
+/// Makes the pages of `start..end`, whose file is mapped from `mapped_from` on, and fills them; huge ones where they
+/// can be had, and not too slowly.
 fn fill(
     fd: BorrowedFd<'_>,
     mapping: &Mapping,

@@ -15,7 +15,8 @@ pub(crate) const HUGE_PAGE_BYTES: u64 = 2 << 20;
 const HUGE_PAGE_LEN: usize = 2 << 20;
 /// A line of the processor's cache.
 const LINE_LEN: usize = 64;
-/// What [`stream`] copies at a time: lines of two pages in turn, which keeps more of the memory's banks busy than one would.
+/// What [`stream`] copies at a time: lines of two pages in turn, which keeps more of the memory's banks busy than one
+/// would.
 const STREAM_BLOCK_LEN: usize = 2 * STREAM_PAGE_LEN;
 const STREAM_PAGE_LEN: usize = 4096;
 
@@ -112,8 +113,8 @@ impl Mapping {
         unsafe { madvise(start.cast(), len, Advice::LinuxPopulateWrite) }
     }
 
-    /// Enters the pages of `offset..offset + len`, which are there, into the page table: sixteen at a time, and ready to be
-    /// written, where [`Self::populate`] takes one after the other.
+    /// Enters the pages of `offset..offset + len`, which are there, into the page table: sixteen at a time, and ready
+    /// to be written, where [`Self::populate`] takes one after the other.
     pub(crate) fn enter(&self, offset: usize, len: usize) -> Result<()> {
         let start = self.at(offset, len);
         // SAFETY: in the mapping (asserted). What the pages hold doesn't change by this.
@@ -138,14 +139,14 @@ impl Mapping {
     /// Copies `bytes` to `offset`; only where pages are known to be there, or [`Self::populate`] has made sure of them.
     pub(crate) fn copy_from(&self, offset: usize, bytes: &[u8]) {
         let target = self.at(offset, bytes.len());
-        // SAFETY: the range lies in the mapping (asserted), and its pages exist, so no access faults. The file is temporary and
-        // locked by this writer: no reader maps it, and parallel writers copy to disjoint ranges. `bytes` can't
-        // overlap it, because nothing hands out a slice of such a mapping.
+        // SAFETY: the range lies in the mapping (asserted), and its pages exist, so no access faults. The file is
+        // temporary and locked by this writer: no reader maps it, and parallel writers copy to disjoint ranges. `bytes`
+        // can't overlap it, because nothing hands out a slice of such a mapping.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len()) };
     }
 
-    /// As [`Self::copy_from`], but past the processor's cache: what is stored isn't read before it is overwritten, which
-    /// takes a third less time. Whoever reads it next gets it from memory.
+    /// As [`Self::copy_from`], but past the processor's cache: what is stored isn't read before it is overwritten,
+    /// which takes a third less time. Whoever reads it next gets it from memory.
     pub(crate) fn stream_from(&self, offset: usize, bytes: &[u8]) {
         // Until the target is at the beginning of a line, and what is left when no whole blocks are.
         let before = bytes.len().min(self.at(offset, bytes.len()).align_offset(LINE_LEN));
@@ -159,11 +160,12 @@ impl Mapping {
 
     /// Takes the pages of `offset..offset + len` out of the page table again. They stay in the file, as they are.
     ///
-    /// Threads do this side by side, where [`Self::drop`] does it alone, while nobody else in the process can map anything.
+    /// Threads do this side by side, where [`Self::drop`] does it alone, while nobody else in the process can map
+    /// anything.
     pub(crate) fn leave(&self, offset: usize, len: usize) -> Result<()> {
         let start = self.at(offset, len);
-        // SAFETY: in the mapping (asserted). It is shared, so what was written is the file's, and nothing is lost by this;
-        // an access would find the page again.
+        // SAFETY: in the mapping (asserted). It is shared, so what was written is the file's, and nothing is lost by
+        // this; an access would find the page again.
         unsafe { madvise(start.cast(), len, Advice::LinuxDontNeed) }
     }
 
@@ -212,8 +214,8 @@ unsafe fn stream(target: *mut u8, bytes: &[u8]) {
             }
         }
     }
-    // SAFETY: every processor of this architecture can. Before this, such stores are ordered with nothing else, not even
-    // with the file's publication.
+    // SAFETY: every processor of this architecture can. Before this, such stores are ordered with nothing else, not
+    // even with the file's publication.
     unsafe { _mm_sfence() };
 }
 
