@@ -88,7 +88,7 @@ def test_a_large_value_becomes_a_reference(here: Process) -> None:
     array = np.arange(100_000)
     row = serialize(array)
     assert row["type"] == "numpy.ndarray"
-    assert row["size"] == "781.4 KiB"
+    assert row["size"] == "781.3 KiB"
     assert row["preview"]["shape"] == [100_000]
     assert row["owner"] == {**WHERE, "key": "return_value", "deployment": here.deployment}
     assert row["store"] == here.store.store_id
@@ -198,7 +198,7 @@ def lost(row: Any) -> ObjectLostError:
     with pytest.raises(ObjectLostError) as caught:
         deserialize(row)
     assert "task flights.extract" in caught.value.message
-    assert "numpy.ndarray, 781.4 KiB" in caught.value.message
+    assert "numpy.ndarray, 781.3 KiB" in caught.value.message
     clear = (
         "airflow tasks clear -d -t '^extract$' -s '2024-02-29T00:00:00+00:00' -e '2024-02-29T00:00:00+00:00' flights"
     )

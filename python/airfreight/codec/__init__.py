@@ -7,15 +7,20 @@ changes never reach the store. What pickle itself copies or gets wrong has reduc
 (:mod:`airfreight.codec.reducers`); what can't be stored is refused with its path inside the value
 (:mod:`airfreight.codec.refusal`).
 
-Importing this loads none of the libraries whose values it handles.
+Importing this loads none of the libraries whose values it handles, and of the codec what every put and get needs.
+Airflow's workers load the rest as well, before they fork their tasks (:mod:`airfreight.xcom`).
 """
 
 from __future__ import annotations
 
-from airfreight.codec.memory import dumps, loads
+from typing import TYPE_CHECKING, Any
+
 from airfreight.codec.objects import Stored, decode, encode, get, get_element, put
 from airfreight.codec.preview import describe
 from airfreight.codec.refusal import UnstorableError
+
+if TYPE_CHECKING:
+    from airfreight.codec.memory import dumps, loads
 
 __all__ = [
     "Stored",
@@ -29,3 +34,11 @@ __all__ = [
     "loads",
     "put",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("dumps", "loads"):
+        from airfreight.codec import memory
+
+        return getattr(memory, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

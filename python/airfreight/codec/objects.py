@@ -7,7 +7,7 @@ import pickle
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airfreight.codec import elementwise, note, plain
+from airfreight.codec import note
 from airfreight.codec.pickler import dump
 from airfreight.codec.preview import describe
 from airfreight.codec.refusal import explain, type_name
@@ -16,6 +16,7 @@ from airfreight.errors import AirfreightError, CorruptError, DeniedError
 
 if TYPE_CHECKING:
     from airfreight._store import Object, Store, Writer
+    from airfreight.codec.elementwise import Elements
 
 # What every protocol 5 pickle begins with, and nothing else that we write.
 _PICKLE = 0x80
@@ -65,11 +66,14 @@ def put(
     writer = store.create()
     count = None
     try:
-        if elements and allow_pickle and elementwise.fits(value):
-            count = elementwise.encode(writer, value)
-            if count is None:
-                writer.abort()
-                writer = store.create()
+        if elements and allow_pickle:
+            from airfreight.codec import elementwise
+
+            if elementwise.fits(value):
+                count = elementwise.encode(writer, value)
+                if count is None:
+                    writer.abort()
+                    writer = store.create()
         if count is None:
             encode(writer, value, allow_pickle=allow_pickle)
         codec = "pickle5" if allow_pickle else "plain"
@@ -131,12 +135,16 @@ def get_element(store: Store, name: str, index: int, *, allow_pickle: bool = Tru
     return list(value.items())[index] if isinstance(value, dict) else value[index]
 
 
-def _elements(stored: Object) -> elementwise.Elements | None:
+def _elements(stored: Object) -> Elements | None:
     stream = stored.stream
     if stream[0] != _PICKLE or stream[-1] == note.STOP:
         return None
     _, facts = note.read(stream)
-    return elementwise.Elements(stream, stored.buffers, facts) if "elements" in facts else None
+    if "elements" not in facts:
+        return None
+    from airfreight.codec.elementwise import Elements
+
+    return Elements(stream, stored.buffers, facts)
 
 
 def encode(writer: Writer, value: Any, *, allow_pickle: bool = True) -> None:
@@ -146,6 +154,8 @@ def encode(writer: Writer, value: Any, *, allow_pickle: bool = True) -> None:
     :raises UnstorableError: a part of the value can't be stored.
     """
     if not allow_pickle:
+        from airfreight.codec import plain
+
         plain.encode(writer, value)
         return
     try:
@@ -162,6 +172,8 @@ def decode(stored: Object, *, allow_pickle: bool = True) -> Any:
     if len(stream) == 0:
         raise CorruptError(f"object {stored.name} holds no value")
     if stream[0] != _PICKLE:
+        from airfreight.codec import plain
+
         if plain.is_plain(stream):
             return plain.decode(stream, stored.buffers)
         raise CorruptError(
