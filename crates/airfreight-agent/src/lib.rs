@@ -6,7 +6,6 @@
 mod access;
 mod checkpoints;
 mod crash;
-mod direct;
 mod error;
 mod index;
 mod life;
@@ -33,5 +32,3 @@ pub use tls::ServerTls;
 
 /// The header with the CRC-64/NVME of a body, in 16 hexadecimal digits.
 pub const CHECKSUM_HEADER: &str = "x-airfreight-crc64";
-/// With `crc64`, a client says that it compares what comes with [`CHECKSUM_HEADER`].
-pub const COMPARES_HEADER: &str = "x-airfreight-compares";

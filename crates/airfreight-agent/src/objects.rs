@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use airfreight_core::{ErrorKind, ObjectName, format};
 use airfreight_store::{Access, Object, Store, StoreError, TierKind};
-use axum::Extension;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
@@ -15,13 +14,12 @@ use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, E
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tracing::info;
 
-use crate::direct::{DIRECT_BYTES_MIN, Pages, Sending};
+use crate::CHECKSUM_HEADER;
 use crate::error::Refusal;
 use crate::limits::CHECKED_BYTES_MAX;
 use crate::range::{Wanted, wanted};
 use crate::routes::{Shared, blocking};
 use crate::send::Outgoing;
-use crate::{CHECKSUM_HEADER, COMPARES_HEADER};
 
 /// Objects on a disk are kept open so long after a request: opening one anew reads all of it.
 const KEPT: Duration = Duration::from_secs(10);
@@ -41,14 +39,13 @@ pub(crate) fn e_tag(name: ObjectName) -> String {
 /// An object's file, or a range of it.
 pub(crate) async fn read(
     State(shared): State<Arc<Shared>>,
-    sending: Option<Extension<Sending>>,
     method: Method,
     headers: HeaderMap,
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Refusal> {
     let name = object_name(name)?;
     let answering = Arc::clone(&shared);
-    let answer = blocking(move || answer(&answering, sending.as_deref(), name, &method, &headers));
+    let answer = blocking(move || answer(&answering, name, &method, &headers));
     let (response, is_kept) = answer.await?;
     if is_kept {
         shared.opened.forget_later(&shared);
@@ -58,7 +55,6 @@ pub(crate) async fn read(
 
 fn answer(
     shared: &Arc<Shared>,
-    sending: Option<&Sending>,
     name: ObjectName,
     method: &Method,
     headers: &HeaderMap,
@@ -92,10 +88,7 @@ fn answer(
         return Ok((finish(response, Body::empty())?, is_kept));
     }
     let is_checked = range.end - range.start <= CHECKED_BYTES_MAX;
-    let is_compared = is_checked && headers.get(COMPARES_HEADER).is_some_and(|with| with == "crc64");
-    let sending = sending.filter(|_| is_compared && range.end - range.start >= DIRECT_BYTES_MIN);
-    let pages = sending.and_then(|sending| Pages::of(&shared.store, &object).inspect(|pages| sending.set(pages)));
-    let body = Outgoing::new(&object, pages, range, &shared.metrics);
+    let body = Outgoing::new(&object, range, &shared.metrics);
     if is_checked {
         let crc64 = HeaderValue::try_from(format!("{:016x}", format::checksum(body.bytes())));
         response = response.header(CHECKSUM_HEADER, crc64.map_err(|error| Refusal::broken(&error))?);

@@ -10,7 +10,6 @@ use airfreight_store::Object;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use crate::direct::Pages;
 use crate::metrics::Metrics;
 
 /// What is handed on in one go; counting is as fine as this.
@@ -25,8 +24,6 @@ pub(crate) struct Outgoing {
 
 struct Part {
     object: Arc<Object>,
-    /// While this lives, the connection may send the bytes from there.
-    _pages: Option<Arc<Pages>>,
     range: Range<usize>,
 }
 
@@ -37,14 +34,9 @@ impl AsRef<[u8]> for Part {
 }
 
 impl Outgoing {
-    pub(crate) fn new(
-        object: &Arc<Object>,
-        pages: Option<Arc<Pages>>,
-        range: Range<u64>,
-        metrics: &Arc<Metrics>,
-    ) -> Self {
+    pub(crate) fn new(object: &Arc<Object>, range: Range<u64>, metrics: &Arc<Metrics>) -> Self {
         let index = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
-        let part = Part { object: Arc::clone(object), _pages: pages, range: index(range.start)..index(range.end) };
+        let part = Part { object: Arc::clone(object), range: index(range.start)..index(range.end) };
         Self { rest: Bytes::from_owner(part), metrics: Arc::clone(metrics), began: Instant::now() }
     }
 

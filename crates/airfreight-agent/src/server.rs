@@ -24,7 +24,6 @@ use tracing::{debug, info, warn};
 
 use crate::access::{Access, Gate};
 use crate::checkpoints::Checkpoints;
-use crate::direct::{Direct, Sending};
 use crate::error::AgentError;
 use crate::life::LifeOptions;
 use crate::limits::{CONNECTIONS_MAX, HANDSHAKE_MAX, HEAD_BYTES_MAX, HEAD_TIME_MAX, HEADERS_MAX, SILENCE_MAX};
@@ -202,14 +201,11 @@ impl Connection {
         let metrics = Arc::clone(&self.shared.metrics);
         metrics.connections.inc();
         let _ = stream.set_nodelay(true);
+        let stream = Patient::new(stream, SILENCE_MAX);
         match self.tls.clone() {
-            None => {
-                let sending = Sending::default();
-                let stream = Direct::new(stream, sending.clone());
-                self.answer(Patient::new(stream, SILENCE_MAX), Some(sending)).await;
-            }
-            Some(tls) => match timeout(HANDSHAKE_MAX, tls.current().accept(Patient::new(stream, SILENCE_MAX))).await {
-                Ok(Ok(stream)) => self.answer(stream, None).await,
+            None => self.answer(stream).await,
+            Some(tls) => match timeout(HANDSHAKE_MAX, tls.current().accept(stream)).await {
+                Ok(Ok(stream)) => self.answer(stream).await,
                 Ok(Err(error)) => debug!(peer = %self.peer, %error, "no TLS"),
                 Err(_) => debug!(peer = %self.peer, "no TLS in time"),
             },
@@ -217,14 +213,11 @@ impl Connection {
         metrics.connections.dec();
     }
 
-    async fn answer(self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static, sending: Option<Sending>) {
+    async fn answer(self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
         let Self { router, peer, watcher, _permit, .. } = self;
         let service = service_fn(move |request: Request<Incoming>| {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(Peer(peer));
-            if let Some(sending) = &sending {
-                request.extensions_mut().insert(sending.clone());
-            }
             router.clone().oneshot(request)
         });
         let connection = http1::Builder::new()

@@ -48,46 +48,6 @@ fn an_object_comes_whole_in_parts_or_not_at_all() {
 }
 
 #[test]
-fn who_compares_gets_the_same_bytes_from_the_pages() {
-    let host = Host::start(&guarded());
-    let name = host.seal(&content(3 * MIB, 1), "t");
-    let (link, file) = (host.store.link(name).unwrap(), host.file(name));
-    let compares = "x-airfreight-compares: crc64\n";
-    for (first, last) in [(0, file.len()), (1, file.len() - 1), (4096, 4096 + MIB), (MIB, MIB + 100)] {
-        for name in [name, link] {
-            let range = format!("{compares}Range: bytes={first}-{}\n", last - 1);
-            let part = host.ask("GET", &format!("/v1/objects/{name}"), &range);
-            assert_eq!(part.status, 206);
-            assert!(part.body == file[first..last], "{first}-{last} of {name}");
-            assert_eq!(crc64(&part.body).trim(), format!("x-airfreight-crc64: {}", part.headers["x-airfreight-crc64"]));
-        }
-    }
-    // One after the other on one connection, with others' objects and answers of other kinds in between.
-    let other = host.seal(&content(2 * MIB, 9), "t");
-    let other_file = host.file(other);
-    let mut stream = host.connect();
-    for (path, extra, body) in [
-        (format!("/v1/objects/{name}"), compares, &file[..]),
-        (format!("/v1/objects/{other}"), compares, &other_file[..]),
-        (format!("/v1/objects/{name}"), "", &file[..]),
-        (format!("/v1/objects/{other}"), compares, &other_file[..]),
-    ] {
-        let head = format!("GET {path} HTTP/1.1\nHost: localhost\n{}{extra}\n", bearer(READER));
-        stream.write_all(head.replace('\n', "\r\n").as_bytes()).unwrap();
-        let mut bytes = Vec::new();
-        while !bytes.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).unwrap();
-            bytes.push(byte[0]);
-        }
-        assert_eq!(Answer::parse(&bytes).status, 200);
-        let mut found = vec![0; body.len()];
-        stream.read_exact(&mut found).unwrap();
-        assert!(found == body, "{path}");
-    }
-}
-
-#[test]
 fn a_further_name_leads_to_the_same_bytes() {
     let host = Host::start(&guarded());
     let name = host.seal(&content(MIB, 1), "t");

@@ -26,8 +26,6 @@ use crate::{Progress, Result};
 
 /// The header with the CRC-64/NVME of a body.
 const CHECKSUM_HEADER: &str = "x-airfreight-crc64";
-/// Tells the agent that we compare it, so that it need not copy what it sends.
-const COMPARES_HEADER: &str = "x-airfreight-compares";
 /// Who doesn't take a connection for so long isn't there.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 /// Between continents it takes no less.
@@ -123,7 +121,6 @@ impl Agent {
         let base = base(&settings.url)?;
         let mut headers = HeaderMap::new();
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("airfreight/", env!("CARGO_PKG_VERSION"))));
-        headers.insert(COMPARES_HEADER, HeaderValue::from_static("crc64"));
         if let Some(token) = &settings.token {
             let text = format!("Bearer {}", token.expose_secret().trim());
             let mut value = HeaderValue::try_from(text).map_err(|_| ClientError::Token)?;
