@@ -49,7 +49,8 @@ impl Window {
     /// # Panics
     /// When there are more than the window has room for.
     pub fn push(&mut self, bytes: &[u8]) {
-        self.mapping.copy_from(self.filled, bytes);
+        // Who reads it next waits for memory in either case: by then, more has arrived than the cache holds.
+        self.mapping.stream_from(self.filled, bytes);
         self.filled += bytes.len();
     }
 }
