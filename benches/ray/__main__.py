@@ -1,7 +1,8 @@
 """
 ``make bench-ray``: measures, computes what was to be reached, and writes a table, JSON and a picture.
 
-``python -m benches.ray --only cold --rounds 3`` does a part of it.
+``python -m benches.ray --only cold --rounds 3`` does a part of it again; the results keep what was measured before
+of the others, if that was on the same machine.
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ def main(arguments: list[str] | None = None) -> int:
         "benches": {},
         "errors": {},
         "took": {},
+        "dates": {},
     }
+    before = _before(results / "results.json", measured["machine"]) if options.only else None
     with Rig(say, options.airfreight) as rig:
         for name in options.only or BENCHES:
             measure, rounds = BENCHES[name]
@@ -70,6 +73,9 @@ def main(arguments: list[str] | None = None) -> int:
                 measured["errors"][name] = f"{type(error).__name__}: {error}"
                 traceback.print_exc()
             measured["took"][name] = round(time.monotonic() - began)
+            measured["dates"][name] = measured["date"]
+    if before is not None:
+        _keep(measured, before)
     measured["load_after"] = machine.load()
     measured["seconds"] = round(time.monotonic() - started)
     measured["figures"] = [asdict(figure) for figure in figures.compute(measured["benches"])]
@@ -81,6 +87,22 @@ def main(arguments: list[str] | None = None) -> int:
     print(text)
     print(f"Also written: {results / 'results.md'}, {results / 'results.json'}, {results / 'results.png'}")
     return 1 if measured["errors"] else 0
+
+
+def _before(path: Path, machine: dict[str, Any]) -> dict[str, Any] | None:
+    """What was measured earlier on this machine."""
+    if not path.exists():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found if found["machine"] == machine else None
+
+
+def _keep(measured: dict[str, Any], before: dict[str, Any]) -> None:
+    """Adds the parts that weren't measured now."""
+    dates = before.get("dates") or dict.fromkeys(before["benches"], before["date"])
+    for part, old in (("benches", before["benches"]), ("rounds", before["rounds"]), ("dates", dates)):
+        new = measured[part]
+        measured[part] = {name: new.get(name, old.get(name)) for name in BENCHES if name in new or name in old}
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -28,10 +28,16 @@ def markdown(measured: dict[str, Any]) -> str:
 def _head(measured: dict[str, Any]) -> str:
     machine = "\n".join(f"| {name} | {value} |" for name, value in measured["machine"].items())
     rounds = ", ".join(f"{name} {count}" for name, count in measured["rounds"].items())
+    old: dict[str, list[str]] = {}
+    for name, date in measured["dates"].items():
+        if date != measured["date"]:
+            old.setdefault(date, []).append(name)
+    kept = "".join(f"\n{', '.join(names)}: {date}, on the same machine." for date, names in old.items())
     return f"""# Benchmarks of work on Ray
 
 `{measured["command"]}`, {measured["date"]}, {measured["seconds"]} s; rounds: {rounds};
 load before {measured["load_before"]:.1f}, after {measured["load_after"]:.1f} (the benchmark's own processes count).
+{kept}
 
 | machine | |
 |---|---|
