@@ -69,11 +69,11 @@ def main(arguments: list[str] | None = None) -> int:
             measured["rounds"][name] = rounds
             try:
                 measured["benches"][name] = measure(rig, rounds)
+                measured["dates"][name] = measured["date"]
             except Exception as error:  # the others may still be worth their time
                 measured["errors"][name] = f"{type(error).__name__}: {error}"
                 traceback.print_exc()
             measured["took"][name] = round(time.monotonic() - began)
-            measured["dates"][name] = measured["date"]
     if before is not None:
         _keep(measured, before)
     measured["load_after"] = machine.load()
