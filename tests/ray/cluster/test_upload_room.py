@@ -120,6 +120,7 @@ def test_who_begins_at_once_shares_the_room(run: Run, runner: RunnerHome, data: 
 @pytest.mark.slow
 def test_who_still_sends_when_all_has_come_is_cut_off(run: Run, runner: RunnerHome, data: bytes) -> None:
     begin(run, "object-2", len(data))
+    put_all(run, "object-2", data)
     with socket.create_connection(("127.0.0.1", runner.about["port"])) as late:
         head = (
             f"PUT /v1/uploads/{run.name}/object-2?offset={CHUNK}&total={len(data)} HTTP/1.1\r\nHost: it\r\n"
@@ -127,9 +128,14 @@ def test_who_still_sends_when_all_has_come_is_cut_off(run: Run, runner: RunnerHo
             f"Content-Length: {CHUNK}\r\n\r\n"
         )
         late.sendall(head.encode() + b"x" * (CHUNK // 2))
-        put_all(run, "object-2", data)
-        value = arrived(run, "object-2", finish(run, "object-2", len(data)))
+        with pytest.raises(RefusedError) as refused:
+            finish(run, "object-2", len(data))
+        assert refused.value.kind == "Conflict", "half of a chunk lies over one that had come"
         assert late.recv(1) == b"", "closed without an answer"
+    assert begin(run, "object-2", len(data)) == {"state": "partial", "received": CHUNK}
+    put(run, "object-2", data[CHUNK : 2 * CHUNK], CHUNK, len(data))
+    put(run, "object-2", data[2 * CHUNK :], 2 * CHUNK, len(data))
+    value = arrived(run, "object-2", finish(run, "object-2", len(data)))
     assert run.result(total, value) == SUM
     # Who comes when it is over makes no new room, and does no harm.
     put(run, "object-2", data[:CHUNK], 0, len(data))

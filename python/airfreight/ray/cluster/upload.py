@@ -160,18 +160,22 @@ class Upload:
             if self._complete:
                 return True
             self._writers.append(stream)
+        is_right = False
         try:
-            crc = self._landing.receive(offset, length, stream)
-            self.used_at = time.monotonic()
-            if crc != checksum:
-                self._forget(offset, length)
-                raise Problem("Corrupt", f"the chunk at {offset} has changed on its way", "send it again")
-            self._count(offset, length)
+            is_right = self._landing.receive(offset, length, stream) == checksum
         finally:
             with self._changed:
+                self.used_at = time.monotonic()
                 self._writers.remove(stream)
+                if is_right:
+                    self._count(offset, length)
+                else:
+                    # Nor does what had come before at its place.
+                    self._forget(offset, length)
                 self._changed.notify_all()
                 self._close_if_unused()
+        if not is_right:
+            raise Problem("Corrupt", f"the chunk at {offset} has changed on its way", "send it again")
         return True
 
     def append(self, data: Any) -> None:
@@ -193,6 +197,10 @@ class Upload:
                     stream.cut()
             if not self._changed.wait_for(lambda: not self._writers, _LEAVE_SECONDS):
                 raise Problem("Conflict", "others are still sending the same value", "finish once more")
+            if self.received < self.nbytes:
+                # One of them has written over what had come, and not to its end.
+                self._complete = False
+                raise Problem("Conflict", f"{self.received} of {self.nbytes} bytes have come", "send the rest")
         return self._landing.source()
 
     def remove(self) -> None:
@@ -208,17 +216,15 @@ class Upload:
             self._landing.close()
 
     def _count(self, offset: int, length: int) -> None:
-        with self._changed:
-            self._apart[offset] = max(self._apart.get(offset, 0), offset + length)
-            for start in sorted(self._apart):
-                if start > self.received:
-                    break
-                self.received = max(self.received, self._apart.pop(start))
+        self._apart[offset] = max(self._apart.get(offset, 0), offset + length)
+        for start in sorted(self._apart):
+            if start > self.received:
+                break
+            self.received = max(self.received, self._apart.pop(start))
 
     def _forget(self, offset: int, length: int) -> None:
-        """A chunk that came a second time, and damaged, is written over the first."""
-        with self._changed:
-            self.received = min(self.received, offset)
-            apart = list(self._apart.items())
-            for start in [start for start, end in apart if start < offset + length and end > offset]:
-                del self._apart[start]
+        """A chunk that came a second time, damaged or not to its end, is written over the first."""
+        self.received = min(self.received, offset)
+        apart = list(self._apart.items())
+        for start in [start for start, end in apart if start < offset + length and end > offset]:
+            del self._apart[start]
