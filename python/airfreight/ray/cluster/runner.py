@@ -12,7 +12,6 @@ import platform
 import secrets
 import signal
 import sys
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -118,17 +117,38 @@ def hold() -> None:
 
     runner_id = os.environ["AIRFREIGHT_RUNNER_ID"]
     ray.init(namespace=place.NAMESPACE, log_to_driver=False)
-    _end_former(runner_id)
-    # It would send clients to a port that nobody answers.
-    _remove(_file(runner_id))
-    actor = (
+    generation = secrets.token_hex(8)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    actor, code = None, None
+    try:
+        while code is None:
+            _end_former(runner_id)
+            # It would send clients to a port that nobody answers.
+            _remove(_file(runner_id))
+            actor = _make(runner_id, generation)
+            code = _hold(actor)
+    finally:
+        _remove(_file(runner_id))
+        if actor is not None:
+            ray.kill(actor, no_restart=True)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # An orderly end takes Ray a second.
+        os._exit(1 if code is None else code)
+
+
+def _make(runner_id: str, generation: str) -> Any:
+    import ray
+
+    return (
         ray.remote(Runner)
         .options(
             name=runner_id,
             namespace=place.NAMESPACE,
             lifetime="detached",
             num_cpus=0,
-            max_restarts=-1,
+            # When memory runs short, Ray ends what it may restart before it ends what takes it. So `hold` restarts it.
+            max_restarts=0,
             # One thread holds; the others make owners for jobs.
             max_concurrency=16,
             resources=place.on_head(0.001),
@@ -136,41 +156,35 @@ def hold() -> None:
         .remote(
             runner_id,
             os.environ.get("AIRFREIGHT_RUNNER_JOB") or runner_id,
-            secrets.token_hex(8),
+            generation,
             int(os.environ.get("AIRFREIGHT_RUNNER_PORT") or 0),
             float(os.environ.get("AIRFREIGHT_RUNNER_IDLE_SECONDS") or _IDLE_SECONDS),
         )
     )
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    code = 1
-    try:
-        code = _hold(actor)
-    finally:
-        _remove(_file(runner_id))
-        ray.kill(actor, no_restart=True)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        # An orderly end takes Ray a second.
-        os._exit(code)
 
 
-def _hold(actor: Any) -> int:
+def _hold(actor: Any) -> int | None:
+    """Stays as long as the actor does; gives the job's exit code, or ``None`` where the actor has died of something."""
     import ray
 
+    # A version of Ray that doesn't have it raises nothing for what passes.
+    unavailable = getattr(ray.exceptions, "ActorUnavailableError", ())
+    has_begun = False
     while True:
         try:
-            wanted = ray.get(actor.hold.remote(_HOLD_SECONDS))
+            wanted = ray.get(actor.hold.remote(_HOLD_SECONDS if has_begun else 0.0))
+            has_begun = True
             if wanted == "end":
                 print("nobody has asked for anything: the runner ends")
                 return 0
             if wanted == "prepare":
                 _prepare()
-        except ray.exceptions.ActorDiedError as error:
-            print(f"the runner has ended: {error}", file=sys.stderr)
-            return 1
-        except ray.exceptions.RayActorError:
-            # It is about to be restarted.
-            threading.Event().wait(0.2)
+        except unavailable:
+            time.sleep(0.2)
+        except ray.exceptions.RayActorError as error:
+            print(f"the runner has ended: {error}", file=sys.stderr, flush=True)
+            # What dies before it has answered does so again.
+            return None if has_begun else 1
 
 
 def _prepare() -> None:
@@ -198,7 +212,7 @@ def _remove(path: str) -> None:
 
 
 def _end_former(runner_id: str) -> None:
-    """A runner whose job is gone is slow: its workers end with each call."""
+    """A runner whose job is gone is slow: its workers end with each call. Waits until the name is free."""
     import ray
 
     try:
