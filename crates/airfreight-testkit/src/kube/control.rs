@@ -31,7 +31,7 @@ use serde_json::{Value, json};
 
 use super::answer::{self, Answer, text};
 use super::operator::Script;
-use super::serve::{KubeFault, Shared};
+use super::shared::{KubeFault, Shared};
 use super::store::Key;
 
 pub(super) const PREFIX: &str = "/_control";

@@ -11,7 +11,9 @@ mod delete;
 mod forward;
 mod kinds;
 mod operator;
+mod route;
 mod serve;
+mod shared;
 mod store;
 mod system;
 mod workloads;
@@ -25,10 +27,10 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 pub use operator::{Plot, Scene, Script};
-pub use serve::{KubeFault, Seen};
+pub use shared::{KubeFault, Seen};
 pub use store::Key;
 
-use serve::Shared;
+use shared::Shared;
 
 /// What kind of API server to be.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::serve::Shared;
+use super::shared::Shared;
 use super::store::Key;
 use super::{system, workloads};
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::serve::Shared;
+use super::shared::Shared;
 use super::store::Key;
 
 /// The annotation of a deployment whose pods never come up.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::serve::Shared;
+use super::shared::Shared;
 use super::store::Key;
 
 /// The annotation: `succeeds`, `fails`, `runs` or `refused` for a job, `serves` for a service.
