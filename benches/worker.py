@@ -55,7 +55,7 @@ class Session:
         self.peer.connect()
 
     def put(self) -> None:
-        self.handle = self.peer.hot_put(self.value)
+        self.handle = self.peer.put(self.value)
 
     def get(self) -> None:
         self.got = self.peer.get(self.handle)
@@ -99,7 +99,7 @@ class Session:
         handles, nanoseconds = [], []
         for _ in range(count):
             start = time.perf_counter_ns()
-            handle = self.peer.put(self.value)
+            handle = self.peer.hot_put(self.value)
             nanoseconds.append(time.perf_counter_ns() - start)
             handles.append(handle)
         return {"handles": handles, "nanoseconds": nanoseconds}
