@@ -22,7 +22,12 @@ use crate::routes::{Shared, blocking};
 use crate::send::Outgoing;
 
 /// Objects on a disk are kept open so long after a request: opening one anew reads all of it.
-const KEPT: Duration = Duration::from_secs(10);
+const KEPT_ON_DISK: Duration = Duration::from_secs(10);
+/// Large ones in memory are kept until the next part is asked for: to enter their pages and leave them again takes the
+/// agent a fifth of the time in which it sends them, and leaving can wait. What is open can't make room for others.
+const KEPT_IN_MEMORY: Duration = Duration::from_secs(1);
+/// Smaller ones are asked for once.
+const KEPT_BYTES_MIN: usize = 4 << 20;
 
 /// What a request calls an object.
 pub(crate) fn object_name(name: Result<Path<String>, PathRejection>) -> Result<ObjectName, Refusal> {
@@ -117,7 +122,7 @@ pub(crate) async fn delete(
     .await
 }
 
-/// Objects from a disk that are in use, or were a moment ago.
+/// Objects that are in use in parts, or were a moment ago.
 #[derive(Default)]
 pub(crate) struct Opened(Mutex<Kept>);
 
@@ -138,7 +143,7 @@ impl Opened {
             return Ok((Arc::clone(object), true));
         }
         let object = Arc::new(store.get(name, Access::ReadOnly)?);
-        let is_kept = object.kind() != TierKind::Memory;
+        let is_kept = object.kind() != TierKind::Memory || object.file().len() > KEPT_BYTES_MIN;
         if is_kept {
             self.kept().objects.insert(name, (Arc::clone(&object), Instant::now()));
         }
@@ -157,15 +162,27 @@ impl Opened {
         let shared = Arc::clone(shared);
         tokio::spawn(async move {
             loop {
-                tokio::time::sleep(KEPT / 2).await;
-                let mut kept = shared.opened.kept();
-                kept.objects.retain(|_, (_, used_at)| used_at.elapsed() < KEPT);
-                if kept.objects.is_empty() {
-                    kept.is_watched = false;
+                tokio::time::sleep(KEPT_IN_MEMORY).await;
+                let (unused, is_watched) = shared.opened.unused();
+                // Nobody else waits for it.
+                let _ = tokio::task::spawn_blocking(move || drop(unused)).await;
+                if !is_watched {
                     return;
                 }
             }
         });
+    }
+
+    /// Takes out what nobody has asked for lately; the second value tells whether there is more.
+    fn unused(&self) -> (Vec<Arc<Object>>, bool) {
+        let mut kept = self.kept();
+        let unused = kept.objects.extract_if(|_, (object, used_at)| {
+            let is_in_memory = object.kind() == TierKind::Memory;
+            used_at.elapsed() >= if is_in_memory { KEPT_IN_MEMORY } else { KEPT_ON_DISK }
+        });
+        let unused = unused.map(|(_, (object, _))| object).collect();
+        kept.is_watched = !kept.objects.is_empty();
+        (unused, kept.is_watched)
     }
 
     fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {

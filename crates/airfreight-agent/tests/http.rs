@@ -6,7 +6,7 @@
 mod support;
 
 use std::io::{Read as _, Write as _};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use airfreight_agent::{Agent, Options};
 use airfreight_core::ErrorKind;
@@ -45,6 +45,27 @@ fn an_object_comes_whole_in_parts_or_not_at_all() {
     assert_eq!((known.status, known.body.len()), (304, 0));
     let other = host.ask("GET", &path, "Range: bytes=0-9\nIf-Range: \"another\"\n");
     assert_eq!((other.status, other.body.len()), (200, file.len()));
+}
+
+#[test]
+fn what_was_asked_for_in_parts_is_let_go_of_soon_afterwards() {
+    let host = Host::start(&guarded());
+    let name = host.seal(&content(5 * MIB, 1), "t");
+    let file = host.file(name);
+    let is_mapped = || fs_err::read_to_string("/proc/self/maps").unwrap().contains(&name.to_string());
+    let path = format!("/v1/objects/{name}");
+    for start in [0, 4 * MIB] {
+        let part = host.ask("GET", &path, &format!("Range: bytes={start}-{}\n", start + MIB - 1));
+        assert!(part.body == file[start..][..MIB]);
+    }
+    assert!(is_mapped());
+    assert!(host.store.delete(name).unwrap());
+    host.ask("GET", &path, "").assert_refused(404, "NotFound");
+    let began = Instant::now();
+    while is_mapped() {
+        assert!(began.elapsed() < Duration::from_secs(20), "it is still mapped");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]

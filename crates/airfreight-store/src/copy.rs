@@ -39,8 +39,6 @@ const HUGE_PAGE_MAPPED: Duration = Duration::from_micros(20);
 /// Making huge pages of a recycled file's small ones may add a nanosecond for each of so many bytes that are written:
 /// some tenth of the time that they take, until all are huge.
 const BYTES_PER_NANO_OF_MENDING: u64 = 64;
-/// The same for what arrives from elsewhere, which takes longer.
-const ARRIVING_BYTES_PER_NANO_OF_MENDING: u64 = 16;
 /// A huge page is mended at a time: where memory is slow to be had, more would be felt.
 #[expect(clippy::cast_possible_truncation, reason = "2 MiB")]
 const MENDED_LEN: usize = HUGE_PAGE_BYTES as usize;
@@ -165,7 +163,7 @@ pub(crate) fn write_resident(fd: BorrowedFd<'_>, pieces: &[Piece<'_>], resident_
     if end > 0 {
         let is_streamed = end >= STREAMED_BYTES_MIN;
         let mapping = Mapping::window(fd, 0, usize::try_from(end).map_err(|_| Errno::FBIG)?)?;
-        let mending = Mending(Mutex::new(Duration::from_nanos(end / BYTES_PER_NANO_OF_MENDING)));
+        let mending = Mending::of(end);
         shared(0, end, MAPPED_BYTES_MAX, |start, end| {
             enter(&mapping, start, end - start, &mending)?;
             copy_into(&mapping, 0, pieces, start, end, is_streamed)?;
@@ -188,7 +186,7 @@ pub(crate) struct Mending(Mutex<Duration>);
 
 impl Mending {
     pub(crate) fn of(resident_bytes: u64) -> Self {
-        Self(Mutex::new(Duration::from_nanos(resident_bytes / ARRIVING_BYTES_PER_NANO_OF_MENDING)))
+        Self(Mutex::new(Duration::from_nanos(resident_bytes / BYTES_PER_NANO_OF_MENDING)))
     }
 
     fn left(&self) -> MutexGuard<'_, Duration> {
