@@ -24,8 +24,9 @@ use crate::send::Outgoing;
 /// Objects on a disk are kept open so long after a request: opening one anew reads all of it.
 const KEPT_ON_DISK: Duration = Duration::from_secs(10);
 /// Large ones in memory are kept until the next part is asked for: to enter their pages and leave them again takes the
-/// agent a fifth of the time in which it sends them, and leaving can wait. What is open can't make room for others.
-const KEPT_IN_MEMORY: Duration = Duration::from_secs(1);
+/// agent a fifth of the time in which it sends them, and leaving can wait. Not for long: a segment whose object is
+/// deleted meanwhile is lost for the next one, and what is open can't make room for others.
+const KEPT_IN_MEMORY: Duration = Duration::from_millis(50);
 /// Smaller ones are asked for once.
 const KEPT_BYTES_MIN: usize = 4 << 20;
 
@@ -161,19 +162,18 @@ impl Opened {
         }
         let shared = Arc::clone(shared);
         tokio::spawn(async move {
-            loop {
+            let mut is_any_left = true;
+            while is_any_left {
                 tokio::time::sleep(KEPT_IN_MEMORY).await;
-                let (unused, is_watched) = shared.opened.unused();
+                let unused;
+                (unused, is_any_left) = shared.opened.unused();
                 // Nobody else waits for it.
                 let _ = tokio::task::spawn_blocking(move || drop(unused)).await;
-                if !is_watched {
-                    return;
-                }
             }
         });
     }
 
-    /// Takes out what nobody has asked for lately; the second value tells whether there is more.
+    /// Takes out what nobody has asked for lately; the second value tells whether anything is left.
     fn unused(&self) -> (Vec<Arc<Object>>, bool) {
         let mut kept = self.kept();
         let unused = kept.objects.extract_if(|_, (object, used_at)| {
