@@ -13,6 +13,7 @@ mod limits;
 mod listing;
 mod metrics;
 mod objects;
+mod opened;
 mod page;
 mod patient;
 mod range;

@@ -22,7 +22,7 @@ use crate::index::Index;
 use crate::life::{Life, LifeOptions};
 use crate::limits::UPLOADS_MAX;
 use crate::metrics::{self, Metrics};
-use crate::objects::Opened;
+use crate::opened::Opened;
 use crate::page::Page;
 use crate::{listing, objects, page, uploads};
 
