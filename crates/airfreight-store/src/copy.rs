@@ -11,7 +11,7 @@
 use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -175,10 +175,38 @@ pub(crate) fn write_resident(fd: BorrowedFd<'_>, pieces: &[Piece<'_>], resident_
     write_range(fd, pieces, end, u64::MAX)
 }
 
-/// Maps a part of a file whose pages are there, for what is copied into it bit by bit.
-pub(crate) fn map_resident(fd: BorrowedFd<'_>, start: u64, len: u64, mending: &Mending) -> Result<Mapping> {
-    let mapping = Mapping::window(fd, start, usize::try_from(len).map_err(|_| Errno::FBIG)?)?;
-    enter(&mapping, 0, len, mending).map(|()| mapping)
+/// A part of a mapped file whose pages are there, for what is copied into it bit by bit.
+///
+/// Its pages are entered and left under a lock that threads share, where mapping each part by itself excludes the others.
+pub(crate) struct Part {
+    mapping: Arc<Mapping>,
+    start: usize,
+    len: usize,
+}
+
+impl Part {
+    /// Enters the pages of `start..end`.
+    pub(crate) fn enter(mapping: Arc<Mapping>, start: u64, end: u64, mending: &Mending) -> Result<Self> {
+        enter(&mapping, start, end - start, mending)?;
+        let index = |offset: u64| usize::try_from(offset).map_err(|_| Errno::FBIG);
+        Ok(Self { mapping, start: index(start)?, len: index(end - start)? })
+    }
+
+    /// Copies `bytes` to `offset` of the part, past the processor's cache.
+    ///
+    /// # Panics
+    /// When they reach beyond its end.
+    pub(crate) fn stream_from(&self, offset: usize, bytes: &[u8]) {
+        assert!(bytes.len() <= self.len.saturating_sub(offset), "more than the part has room for");
+        self.mapping.stream_from(self.start + offset, bytes);
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // Else they leave with the mapping.
+        let _ = self.mapping.leave(self.start, self.len);
+    }
 }
 
 /// How long a file's writers go on making huge pages of its small ones; in parts, it is one for all of them.

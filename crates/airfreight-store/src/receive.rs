@@ -6,11 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use airfreight_core::format::{CHECKED_PAYLOAD_BYTES_MAX, Footer, FormatError, HEADER_BYTES, HEADER_LEN, Header};
 use airfreight_core::{ObjectId, ObjectName};
 
-use crate::copy::Piece;
+use crate::copy::{Part, Piece};
 use crate::crash::crash_point;
 use crate::error::{Result, StoreError};
 use crate::store::Inner;
-use crate::sys::Mapping;
 use crate::temp::Temp;
 use crate::tier::{TierKind, random};
 
@@ -38,7 +37,7 @@ pub struct Receiver {
 /// A part of an object that arrives, mapped: bytes go to their place as they come. What is dropped before
 /// [`Receiver::accept`] hasn't arrived.
 pub struct Window {
-    mapping: Mapping,
+    part: Part,
     offset: u64,
     filled: usize,
 }
@@ -50,7 +49,7 @@ impl Window {
     /// When there are more than the window has room for.
     pub fn push(&mut self, bytes: &[u8]) {
         // Who reads it next waits for memory in either case: by then, more has arrived than the cache holds.
-        self.mapping.stream_from(self.filled, bytes);
+        self.part.stream_from(self.filled, bytes);
         self.filled += bytes.len();
     }
 }
@@ -102,16 +101,16 @@ impl Receiver {
     /// Saves a copy of everything, and writers the wait for each other. Begins at a multiple of 2 MiB.
     #[must_use]
     pub fn window(&self, range: Range<u64>) -> Option<Window> {
-        let mapping = self.temp.read().unwrap_or_else(PoisonError::into_inner).window(range.start, range.end)?;
-        Some(Window { mapping, offset: range.start, filled: 0 })
+        let part = self.temp.read().unwrap_or_else(PoisonError::into_inner).window(range.start, range.end)?;
+        Some(Window { part, offset: range.start, filled: 0 })
     }
 
     /// Counts what was put into a window as arrived. `false`: the file has moved to the spill disk meanwhile, and
     /// that part must come again.
     #[must_use]
     pub fn accept(&self, window: Window) -> bool {
-        let Window { mapping, offset, filled } = window;
-        drop(mapping);
+        let Window { part, offset, filled } = window;
+        drop(part);
         // Who moves the file is exclusive, so it moves before this or takes along what is counted here.
         let temp = self.temp.read().unwrap_or_else(PoisonError::into_inner);
         let is_here = temp.kind() == TierKind::Memory;

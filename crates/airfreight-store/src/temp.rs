@@ -1,7 +1,7 @@
 //! A file on its way to become an object: reserved, locked, and gone with its writer.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use airfreight_core::format::Checksum;
 use rustix::fs::{self, AtFlags, FallocateFlags, FlockOperation, OFlags, Timestamps};
@@ -68,6 +68,8 @@ pub(crate) struct Temp {
     resident_bytes: u64,
     patience: copy::Patience,
     mending: copy::Mending,
+    /// As much of it as has pages, once somebody fills a part of it by itself; `None`: the kernel refuses.
+    mapped: OnceLock<Option<Arc<Mapping>>>,
     published: bool,
     /// Who writes it: a forked child inherits the value, but not the file.
     writer: Pid,
@@ -103,6 +105,7 @@ impl Temp {
             resident_bytes: 0,
             patience: copy::Patience::new(),
             mending: copy::Mending::of(0),
+            mapped: OnceLock::new(),
             published: false,
             writer: getpid(),
         };
@@ -124,6 +127,7 @@ impl Temp {
             resident_bytes: claimed.bytes.min(bytes),
             patience: copy::Patience::new(),
             mending: copy::Mending::of(claimed.bytes.min(bytes)),
+            mapped: OnceLock::new(),
             published: false,
             writer: getpid(),
         };
@@ -207,14 +211,18 @@ impl Temp {
         written.map_err(self.error("write"))
     }
 
-    /// Maps `start..end` for writing; `None` where a page may be missing, or the kernel refuses.
-    pub(crate) fn window(&self, start: u64, end: u64) -> Option<Mapping> {
+    /// `start..end`, mapped for writing; `None` where a page may be missing, or the kernel refuses.
+    pub(crate) fn window(&self, start: u64, end: u64) -> Option<copy::Part> {
         let is_resident = self.kind == TierKind::Memory && start < end && end <= self.resident_bytes;
-        // What begins within a page can't be mapped.
+        // What begins within a page can't be left by itself.
         if !is_resident || !start.is_multiple_of(HUGE_PAGE_BYTES) {
             return None;
         }
-        copy::map_resident(self.fd.as_fd(), start, end - start, &self.mending).ok()
+        let mapping = self.mapped.get_or_init(|| {
+            let len = usize::try_from(self.resident_bytes).ok()?;
+            Mapping::window(self.fd.as_fd(), 0, len).ok().map(Arc::new)
+        });
+        copy::Part::enter(Arc::clone(mapping.as_ref()?), start, end, &self.mending).ok()
     }
 
     /// Fills `bytes` with what was written at `offset`.
