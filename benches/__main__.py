@@ -27,6 +27,9 @@ from benches.progress import Progress
 from benches.tasks import ROOT, MissingPeerError, Worker, worker
 from benches.values import CASES, QUICK_CASES, Case
 
+#: Who is measured in new interpreters, too: only Airfreight for most values.
+_HELD_IN_INTERPRETERS = ("airfreight", "airfreight_empty_pool", "vineyard", "ray")
+
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
@@ -86,8 +89,11 @@ def _measure(
             if case.is_large or options.quick:
                 one["memory"] = rounds.memory(workers, case, say)
             one["new"] = _plain(rounds.in_new_processes(workers, case, repeat, say))
-            ours = [worker for worker in workers if worker.name == "airfreight"]
-            one["interpreter"] = _plain(rounds.in_new_processes(ours, case, repeat, say, is_new_interpreter=True))
+            held = _HELD_IN_INTERPRETERS if case.name == "array_100mb" else _HELD_IN_INTERPRETERS[:1]
+            chosen_ones = [worker for worker in workers if worker.name in held]
+            one["interpreter"] = _plain(
+                rounds.in_new_processes(chosen_ones, case, repeat, say, is_new_interpreter=True)
+            )
             one["warm"] = _plain(rounds.in_warm_processes(workers, case, repeat, say))
             measured["cases"][case.name] = one
             if case.kind == "dict":

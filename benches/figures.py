@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 _OUT_OF_BAND = ("array_100mb", "array_1gb", "frame_numeric", "frame_dates", "frame_strings")
 _MEMCPY = "memcpy_warm"
 #: Every first touch of the parent's memory costs a forked process a copied page, some 0.3 ms in all.
-_KINDS = {"new interpreter": "interpreter", "forked process": "new", "warm process": "warm"}
+_NEW_KINDS = {"new interpreter": "interpreter", "forked process": "new"}
+_KINDS = _NEW_KINDS | {"warm process": "warm"}
 TIMES = "\N{MULTIPLICATION SIGN}"
 
 
@@ -53,22 +54,23 @@ def compute(measured: dict[str, Any]) -> list[Figure]:
 def _array(measured: dict[str, Any]) -> Iterator[Figure]:
     case = "array_100mb"
     put = "100 MB array, new process, connect and put"
-    loaded = "100 MB array, new process, the client's import, connect and put"
     warm = _seconds(measured, case, "new", "airfreight", "connect_put")
     new = _seconds(measured, case, "new", "airfreight_empty_pool", "connect_put")
     memcpy = _seconds(measured, case, "new", _MEMCPY, "put")
     yield Figure(f"{put} ÷ warm memcpy, warm segment", TIMES, 1.8, True, _ratio(warm, memcpy))
     yield Figure(f"{put} ÷ warm memcpy, new store", TIMES, 3.5, True, _ratio(new, memcpy))
-    for peer, label, target_warm, target_new in (("vineyard", "vineyard", 4, 2.5), ("ray", "Ray", 25, 17)):
-        # A brand-new process has none of them imported.
-        theirs = _seconds(measured, case, "new", peer, "load_connect_put")
-        for ours, segment, target in (
-            ("airfreight", "warm segment", target_warm),
-            ("airfreight_empty_pool", "new store", target_new),
-        ):
-            taken = _seconds(measured, case, "new", ours, "load_connect_put")
-            name = f"{loaded}: times faster than {label}, {segment}"
-            yield Figure(name, TIMES, target, False, _ratio(theirs, taken))
+    for kind, processes in _NEW_KINDS.items():
+        loaded = f"100 MB array, {kind}, the client's import, connect and put"
+        for peer, label, target_warm, target_new in (("vineyard", "vineyard", 4, 2.5), ("ray", "Ray", 25, 17)):
+            # A brand-new process has none of them imported.
+            theirs = _seconds(measured, case, processes, peer, "load_connect_put")
+            for ours, segment, target in (
+                ("airfreight", "warm segment", target_warm),
+                ("airfreight_empty_pool", "new store", target_new),
+            ):
+                taken = _seconds(measured, case, processes, ours, "load_connect_put")
+                name = f"{loaded}: times faster than {label}, {segment}"
+                yield Figure(name, TIMES, target, False, _ratio(theirs, taken))
     opening = _seconds(measured, case, "new", "airfreight", "connect")
     yield Figure("opening the store, new process", "ms", 1, True, _milliseconds(opening))
     for case, label in (("array_100mb", "100 MB"), ("array_1gb", "1 GB")):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from benches.rounds import USE_SECONDS, USES
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
@@ -44,8 +46,10 @@ whatever else the machine did met all of them. The process that puts is never th
 worker forks each task; the value is made in it before the clock starts. *Connect* is opening the store or reaching the
 server; *put* ends when another process may get; *get* ends with the value in hand, *+ read* once all of it was read.
 Importing the client's own modules is timed apart. **Warm process**: connected long ago, the same again and again.
-Servers run and have held a value of that size before the clock starts, which is their best case. *Airfreight* then
-has a warm segment (an object of that size was deleted before); *Airfreight, new store* hasn't even a folder yet."""
+Servers run, and every store that puts values where deleted ones were has held up to {USES} of that kind before the
+clock starts, fewer where they take longer than {USE_SECONDS:g} s: it has been in use for a while. *Airfreight* then
+has a warm segment, whose pages the kernel has made huge ones one by one; *Airfreight, new store* hasn't even a folder
+yet."""
 
 
 def figures_table(figures: list[dict[str, Any]]) -> str:

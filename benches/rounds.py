@@ -22,6 +22,8 @@ Say = Callable[[str], None]
 
 #: What takes longer is done once in each turn of a warm process: it varies little.
 _SLOW_SECONDS = 0.5
+#: How many values a store has held before, unless that takes longer than so many seconds.
+USES, USE_SECONDS = 64, 5.0
 
 
 @dataclass
@@ -32,6 +34,8 @@ class Series:
     error: str | None = None
     #: What came back that isn't what was put.
     changed: str | None = None
+    #: How many such values the store had held before.
+    used_before: int = 0
 
     def add(self, **seconds: float) -> None:
         for name, value in seconds.items():
@@ -47,12 +51,17 @@ def in_new_processes(
     """
     One process puts, another gets, both made for it; connecting is part of the time, importing the client apart.
 
-    The first turn of each peer isn't counted: it checks what arrives against what was sent, and leaves the arenas and
-    the warm segments of those that keep some as a previous value of that size would.
+    Stores that keep memory for the next value have been in use before, each for the same number of values of that kind,
+    unless they take too long. The first turn of each peer isn't counted: it checks what arrives against what was sent.
 
     :param is_new_interpreter: a process that was started rather than forked, whose memory is therefore all its own.
     """
     series = {worker.name: Series() for worker in workers if worker.peer.applies(case)}
+    if not is_new_interpreter:
+        for worker in workers:
+            if worker.peer.keeps_memory and worker.peer.applies(case):
+                say(f"{case.label}, in use before: {worker.peer.label}")
+                _use(worker, case, series[worker.name])
     for number, worker in _turns(workers, case, rounds + 1):
         found = series[worker.name]
         if found.error:
@@ -66,6 +75,17 @@ def in_new_processes(
             except StepError as error:
                 found.error = str(error)
     return series
+
+
+def _use(worker: Worker, case: Case, series: Series) -> None:
+    try:
+        with worker.task() as task:
+            task.run(["make", case.kind, case.nbytes])
+            task.run("load", "connect")
+            series.used_before = task.run(["use", USES, USE_SECONDS]).results["use"]
+            task.run("drop", "close")
+    except StepError as error:
+        series.error = str(error)
 
 
 def _new_process_turn(

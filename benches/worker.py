@@ -54,6 +54,15 @@ class Session:
     def connect(self) -> None:
         self.peer.connect()
 
+    def use(self, count: int, seconds: float) -> int:
+        """Puts and deletes the value until either is reached; how often."""
+        end = time.monotonic() + seconds
+        for number in range(count):
+            self.peer.delete(self.peer.put(self.value))
+            if time.monotonic() > end:
+                return number + 1
+        return count
+
     def put(self) -> None:
         self.handle = self.peer.put(self.value)
 

@@ -21,6 +21,7 @@ class Airfreight(Peer):
     """With a warm segment: something of that size was deleted before, so its pages can be had again."""
 
     label = "Airfreight"
+    keeps_memory = True
     client = ("airfreight._store", "airfreight.codec")
 
     def connect(self) -> None:
@@ -46,6 +47,7 @@ class AirfreightEmptyPool(Airfreight):
     """Without one: the store's folder isn't even there yet, so making it is part of connecting."""
 
     label = "Airfreight, new store"
+    keeps_memory = False
     is_new_each_round = True
     is_repeatable = False
 
@@ -71,6 +73,7 @@ class AirfreightElsewhereEmptyPool(AirfreightElsewhere):
     """There, without a warm segment."""
 
     label = "Airfreight, --store-dir, new store"
+    keeps_memory = False
     is_new_each_round = True
     is_repeatable = False
 
@@ -79,6 +82,7 @@ class AirfreightStore(Airfreight):
     """The store alone, as a floor for small values: pickled by hand, no preview, nothing about the value written."""
 
     label = "Airfreight, store alone"
+    keeps_memory = False
     _pickled: bytes | None = None
 
     @classmethod
@@ -109,6 +113,7 @@ class AirfreightWithoutPreview(Airfreight):
     """Store and codec, but no preview."""
 
     label = "Airfreight, without preview"
+    keeps_memory = False
 
     @classmethod
     def applies(cls, case: Case) -> bool:

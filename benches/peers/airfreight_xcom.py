@@ -11,6 +11,7 @@ from benches.peers.base import Peer
 
 class AirfreightXCom(Peer):
     label = "Airfreight, XCom backend"
+    keeps_memory = True
     # Airflow itself imports the backend, in the worker.
     preload = ("numpy", "pandas", "pyarrow", "airflow.sdk", "airfreight.xcom")
 

@@ -23,6 +23,7 @@ _FREED_SECONDS = 0.1
 
 class Ray(Peer):
     label = "Ray 2.60.0"
+    keeps_memory = True
     venv = ".venvs/bench-ray"
     requires = ("ray==2.60.0", "numpy==*", "pandas==*", "pyarrow==*")
     client = ("ray",)

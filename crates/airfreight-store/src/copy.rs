@@ -37,8 +37,10 @@ const PARTS: u64 = 8;
 /// Where mapping takes longer for each 2 MiB, they are small pages, each of which is entered by itself.
 const HUGE_PAGE_MAPPED: Duration = Duration::from_micros(20);
 /// Making huge pages of a recycled file's small ones may add a nanosecond for each of so many bytes that are written:
-/// some tenth of the time that they take, until all are huge.
+/// some tenth of the time that they take, until all are huge. A page that takes longer than that is the last one.
 const BYTES_PER_NANO_OF_MENDING: u64 = 64;
+/// The same for what arrives from elsewhere, which leaves the processors nothing to spare.
+const ARRIVING_BYTES_PER_NANO_OF_MENDING: u64 = 256;
 /// A huge page is mended at a time: where memory is slow to be had, more would be felt.
 #[expect(clippy::cast_possible_truncation, reason = "2 MiB")]
 const MENDED_LEN: usize = HUGE_PAGE_BYTES as usize;
@@ -163,7 +165,7 @@ pub(crate) fn write_resident(fd: BorrowedFd<'_>, pieces: &[Piece<'_>], resident_
     if end > 0 {
         let is_streamed = end >= STREAMED_BYTES_MIN;
         let mapping = Mapping::window(fd, 0, usize::try_from(end).map_err(|_| Errno::FBIG)?)?;
-        let mending = Mending::of(end);
+        let mending = Mending::at_once(end);
         shared(0, end, MAPPED_BYTES_MAX, |start, end| {
             enter(&mapping, start, end - start, &mending)?;
             copy_into(&mapping, 0, pieces, start, end, is_streamed)?;
@@ -213,8 +215,12 @@ impl Drop for Part {
 pub(crate) struct Mending(Mutex<Duration>);
 
 impl Mending {
-    pub(crate) fn of(resident_bytes: u64) -> Self {
+    pub(crate) fn at_once(resident_bytes: u64) -> Self {
         Self(Mutex::new(Duration::from_nanos(resident_bytes / BYTES_PER_NANO_OF_MENDING)))
+    }
+
+    pub(crate) fn bit_by_bit(resident_bytes: u64) -> Self {
+        Self(Mutex::new(Duration::from_nanos(resident_bytes / ARRIVING_BYTES_PER_NANO_OF_MENDING)))
     }
 
     fn left(&self) -> MutexGuard<'_, Duration> {
@@ -356,7 +362,7 @@ fn enter(mapping: &Mapping, offset: u64, len: u64, mending: &Mending) -> Result<
         let took = worked().saturating_sub(before);
         budget = budget.saturating_sub(took);
         before += took;
-        if !is_had || took > PATIENCE_PER_PAGE {
+        if !is_had {
             budget = Duration::ZERO;
         }
         if budget.is_zero() {

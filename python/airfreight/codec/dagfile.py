@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _PREFIX = "unusual_prefix_"
-_MENTION = re.compile(rb"unusual_prefix_[0-9a-f]{8,64}_\w+")
+# Compiled, and kept, by who first needs it: a task that has imported no DAG file never does.
+_MENTION = rb"unusual_prefix_[0-9a-f]{8,64}_\w+"
 
 
 class _Loaded:
@@ -42,7 +43,7 @@ def any_loaded() -> bool:
 def mentioned(frame: bytes, into: set[bytes]) -> None:
     """Adds the DAG files that a frame of a stream mentions; no frame ends within a name."""
     if b"unusual_prefix_" in frame:
-        into.update(_MENTION.findall(frame))
+        into.update(re.findall(_MENTION, frame))
 
 
 def describe_all(names: set[bytes]) -> dict[str, dict[str, str | None]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from airfreight.codec import note
 from airfreight.codec.pickler import dump
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 _PICKLE = 0x80
 
 
-class Stored(NamedTuple):
+# Not a named tuple: making that class takes a forked task most of a millisecond.
+class Stored:
     """
     What became of a value.
 
@@ -34,12 +35,20 @@ class Stored(NamedTuple):
     :param elements: how many elements can be read one at a time; ``None`` when the value can only be read whole.
     """
 
-    name: str
-    nbytes: int
-    type: str
-    preview: dict[str, Any]
-    codec: str
-    elements: int | None = None
+    __slots__ = ("codec", "elements", "name", "nbytes", "preview", "type")
+
+    def __init__(
+        self, name: str, nbytes: int, type_: str, preview: dict[str, Any], codec: str, elements: int | None = None
+    ) -> None:
+        self.name = name
+        self.nbytes = nbytes
+        self.type = type_
+        self.preview = preview
+        self.codec = codec
+        self.elements = elements
+
+    def __repr__(self) -> str:
+        return f"Stored({self.name!r}, {self.nbytes} bytes, {self.type})"
 
 
 def put(
