@@ -150,8 +150,9 @@ impl Agent {
                 tls: self.tls.clone(),
                 peer,
                 watcher: graceful.watcher(),
-                _permit: permit,
+                _permit: Some(permit),
             };
+            let _ = stream.set_nodelay(true);
             connections.spawn(connection.serve(stream));
         }
         // Nobody new is taken while the others get their answers.
@@ -164,6 +165,23 @@ impl Agent {
         }
         connections.shutdown().await;
         background.shutdown().await;
+    }
+}
+
+impl Agent {
+    /// Answers on a connection that came by another way than its listeners, such as over a simulated network.
+    pub async fn answer(&self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static, peer: SocketAddr) {
+        // Its end would end the connection.
+        let graceful = GracefulShutdown::new();
+        let connection = Connection {
+            router: self.router.clone(),
+            shared: Arc::clone(&self.shared),
+            tls: self.tls.clone(),
+            peer,
+            watcher: graceful.watcher(),
+            _permit: None,
+        };
+        connection.serve(stream).await;
     }
 }
 
@@ -193,14 +211,14 @@ struct Connection {
     tls: Option<Arc<Acceptor>>,
     peer: SocketAddr,
     watcher: Watcher,
-    _permit: OwnedSemaphorePermit,
+    /// Its place among those that the listeners took.
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Connection {
-    async fn serve(self, stream: TcpStream) {
+    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
         let metrics = Arc::clone(&self.shared.metrics);
         metrics.connections.inc();
-        let _ = stream.set_nodelay(true);
         let stream = Patient::new(stream, SILENCE_MAX);
         match self.tls.clone() {
             None => self.answer(stream).await,

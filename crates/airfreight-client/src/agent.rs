@@ -118,6 +118,14 @@ impl Agent {
     /// # Errors
     /// [`ClientError::Address`], [`ClientError::Token`] and [`ClientError::Certificate`] tell what can't be used.
     pub fn new(settings: Settings) -> Result<Self> {
+        Self::over(settings, |connector| connector)
+    }
+
+    /// As [`Self::new`], over the network that `adapt` makes of the system's, such as a simulated one.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn over(settings: Settings, adapt: impl FnOnce(Connector) -> Connector) -> Result<Self> {
         let base = base(&settings.url)?;
         let mut headers = HeaderMap::new();
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("airfreight/", env!("CARGO_PKG_VERSION"))));
@@ -130,7 +138,7 @@ impl Agent {
         let trust = settings.authorities.clone().map_or(Trust::System, Trust::Bundle);
         // Who is in doubt about the agent does not want to wait longer for a connection either.
         let connect_max = CONNECT_MAX.min(settings.doubt).max(CONNECT_MIN);
-        let connector = Connector::new(trust, settings.identity.clone(), connect_max).directly();
+        let connector = adapt(Connector::new(trust, settings.identity.clone(), connect_max).directly());
         if base.starts_with("https:") {
             connector.prepare_tls()?;
         }

@@ -3,14 +3,14 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use airfreight_core::ObjectName;
 use airfreight_store::{Payload, Receiver, Store, StoreError, Turn};
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use http::HeaderValue;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::agent::{Block, Place, Trouble};
 use crate::error::Source;
@@ -213,7 +213,9 @@ impl Transfer {
             heard.1 += 1;
             (heard.0.elapsed(), heard.1)
         };
-        if elapsed + pause > patience {
+        // A connection that has died in silence uses up all patience by itself; its host may long be there again.
+        let is_first = attempts == 1 && self.progress.get().1 > 0;
+        if elapsed + pause > patience && !is_first {
             return Err(ClientError::Unavailable {
                 address: self.agent.address().to_owned(),
                 attempts,

@@ -3,67 +3,26 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
 
+mod support;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use airfreight_agent::{Access, Tokens};
 use airfreight_client::{Agent, ClientError, Fetched, Progress, Settings};
 use airfreight_core::{ErrorKind, ObjectName};
 use airfreight_store::{Options, Store};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-const MIB: usize = 1 << 20;
-const TOKEN: &str = "the-token-of-those-who-read";
+use support::{Host, MIB, TOKEN, host};
 
-struct Host {
-    store: Store,
-    _folder: tempfile::TempDir,
-}
-
-fn host(capacity_bytes: u64) -> Host {
-    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
-    let options = Options {
-        path: Some(folder.path().join("store")),
-        capacity_bytes: Some(capacity_bytes),
-        spill_path: Some(folder.path().join("spill")),
-        spill_capacity_bytes: Some(0),
-        ..Options::default()
-    };
-    Host { store: Store::open(&options).unwrap(), _folder: folder }
-}
-
-impl Host {
-    fn seal(&self, bytes: usize) -> ObjectName {
-        let buffer: Vec<u8> = (0..bytes).map(|at| u8::try_from((at * 31 + at / 4096) % 251).unwrap()).collect();
-        let mut writer = self.store.create().unwrap();
-        writer.write(b"the stream").unwrap();
-        writer.seal(&[&buffer], "{}").unwrap()
-    }
-
-    fn file(&self, name: ObjectName) -> Vec<u8> {
-        let file = self.store.file(name).unwrap();
-        let mut bytes = vec![0; usize::try_from(file.file_bytes()).unwrap()];
-        file.read(&mut bytes, 0).unwrap();
-        bytes
-    }
-
-    fn assert_empty(&self) {
-        let stat = self.store.stat().unwrap();
-        assert_eq!((stat.objects, stat.unfinished, stat.used_bytes - stat.warm_bytes), (0, 0, 0), "{stat:?}");
-    }
-
-    async fn serve(&self) -> SocketAddr {
-        let read = Tokens { file: None, text: Some(("a test".into(), TOKEN.to_owned().into())) };
-        let access = Access { read, ..Access::default() };
-        let options = airfreight_agent::Options { listen: vec!["127.0.0.1:0".into()], access, ..Default::default() };
-        let agent = airfreight_agent::Agent::bind(self.store.clone(), &options).await.unwrap();
-        let address = agent.addresses()[0];
-        tokio::spawn(agent.run(std::future::pending()));
-        address
-    }
+async fn serve(host: &Host) -> SocketAddr {
+    let agent = host.agent(vec!["127.0.0.1:0".into()]).await;
+    let address = agent.addresses()[0];
+    tokio::spawn(agent.run(std::future::pending()));
+    address
 }
 
 fn settings(address: SocketAddr) -> Settings {
@@ -145,7 +104,7 @@ impl Wire {
 #[tokio::test(flavor = "multi_thread")]
 async fn objects_of_all_sizes_arrive_as_they_were() {
     let (a, b) = (host(256 << 20), host(256 << 20));
-    let agent = agent(a.serve().await);
+    let agent = agent(serve(&a).await);
     for bytes in [0, 1, 5000, 100_000, 4 * MIB - 200, 4 * MIB, 33 * MIB + 7] {
         let name = a.seal(bytes);
         let progress = Progress::default();
@@ -164,7 +123,7 @@ async fn objects_of_all_sizes_arrive_as_they_were() {
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_who_ask_at_once_get_one_transfer() {
     let (a, b) = (host(256 << 20), host(256 << 20));
-    let (wire, address) = wire(a.serve().await).await;
+    let (wire, address) = wire(serve(&a).await).await;
     let name = a.seal(40 * MIB);
     let tasks: Vec<_> = (0..10)
         .map(|_| {
@@ -189,7 +148,7 @@ async fn ten_who_ask_at_once_get_one_transfer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_cut_goes_on_and_what_is_damaged_comes_again() {
     let (a, b) = (host(256 << 20), host(256 << 20));
-    let (wire, address) = wire(a.serve().await).await;
+    let (wire, address) = wire(serve(&a).await).await;
     let name = a.seal(60 * MIB);
     wire.cut_after.store(9_000_000, Ordering::SeqCst);
     // With more of them, what is left may fit into the connections that there are.
@@ -205,7 +164,7 @@ async fn what_is_cut_goes_on_and_what_is_damaged_comes_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_stays_damaged_is_refused_and_nothing_of_it_is_kept() {
     let (a, b) = (host(256 << 20), host(256 << 20));
-    let (wire, address) = wire(a.serve().await).await;
+    let (wire, address) = wire(serve(&a).await).await;
     let name = a.seal(9 * MIB);
     wire.flips.store(usize::MAX, Ordering::SeqCst);
     let error = fetch(&agent(address), &b, name).await.unwrap_err();
@@ -226,7 +185,7 @@ async fn who_is_not_there_is_told_soon_and_who_leaves_in_the_middle_too() {
     let error = fetch(&Agent::new(unknown).unwrap(), &b, name).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
 
-    let (wire, address) = wire(a.serve().await).await;
+    let (wire, address) = wire(serve(&a).await).await;
     wire.cut_after.store(1_000_000, Ordering::SeqCst);
     wire.cuts.store(usize::MAX, Ordering::SeqCst);
     let impatient = Settings { patience: Duration::from_millis(500), ..settings(address) };
@@ -265,14 +224,14 @@ async fn the_turn_of_one_that_was_aborted_goes_to_the_next() {
     assert!(b.store.take_turn(name).unwrap().is_none());
     first.abort();
     assert!(first.await.unwrap_err().is_cancelled());
-    fetch(&agent(a.serve().await), &b, name).await.unwrap();
+    fetch(&agent(serve(&a).await), &b, name).await.unwrap();
     assert!(b.file(name) == a.file(name));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_keep_their_meaning() {
     let (a, b, small) = (host(256 << 20), host(256 << 20), host(2 << 20));
-    let address = a.serve().await;
+    let address = serve(&a).await;
     let name = a.seal(9 * MIB);
     let missing: ObjectName = "0123456789abcdef0123456789abcdef".parse().unwrap();
     assert_eq!(fetch(&agent(address), &b, missing).await.unwrap_err().kind(), ErrorKind::NotFound);
@@ -307,7 +266,7 @@ async fn refusals_keep_their_meaning() {
 async fn a_damaged_copy_is_not_asked_for_again_and_again() {
     use std::os::unix::fs::PermissionsExt as _;
     let (a, b) = (host(64 << 20), host(64 << 20));
-    let (wire, address) = wire(a.serve().await).await;
+    let (wire, address) = wire(serve(&a).await).await;
     let name = a.seal(MIB);
     let path = a.store.path().join("objects").join(name.to_string());
     fs_err::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();

@@ -32,6 +32,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Bytestream for T {}
 /// A connection's bytes, whatever carries them.
 type Bytes = TokioIo<Box<dyn Bytestream>>;
 
+type Dial = dyn Fn(Uri) -> Connecting<Bytes> + Send + Sync;
+
 /// How requests find their way. Clones share what has been read of certificates.
 #[derive(Clone)]
 pub struct Connector {
@@ -67,7 +69,7 @@ impl Connector {
         tcp.set_keepalive(Some(Duration::from_mins(1)));
         tcp.set_connect_timeout(Some(patience));
         Self {
-            tcp: Tcp(tcp),
+            tcp: Tcp::System(tcp),
             proxies: Arc::new(Matcher::from_env()),
             security: Arc::new(Security { trust, identity, ready: OnceLock::new() }),
         }
@@ -79,6 +81,23 @@ impl Connector {
         let proxies = Matcher::builder().all(proxy.trim()).build();
         proxies.intercept(&Uri::from_static("https://anywhere"))?;
         Some(Self { proxies: Arc::new(proxies), ..self })
+    }
+
+    /// Reaches hosts by `dial` instead of the system's TCP: over another network, such as a simulated one.
+    #[must_use]
+    pub fn over<S, F>(self, dial: impl Fn(Uri) -> F + Send + Sync + 'static) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        F: Future<Output = io::Result<S>> + Send + 'static,
+    {
+        let dial = move |target| -> Connecting<Bytes> {
+            let dialling = dial(target);
+            Box::pin(async move {
+                let bytes: Box<dyn Bytestream> = Box::new(dialling.await?);
+                Ok(TokioIo::new(bytes))
+            })
+        };
+        Self { tcp: Tcp::Given(Arc::new(dial)), ..self }
     }
 
     /// Uses no proxy.
@@ -194,7 +213,10 @@ fn with_port(target: &Uri) -> Uri {
 }
 
 #[derive(Clone)]
-struct Tcp(HttpConnector);
+enum Tcp {
+    System(HttpConnector),
+    Given(Arc<Dial>),
+}
 
 impl Service<Uri> for Tcp {
     type Response = Bytes;
@@ -202,11 +224,17 @@ impl Service<Uri> for Tcp {
     type Future = Connecting<Bytes>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        self.0.poll_ready(cx).map_err(Into::into)
+        match self {
+            Self::System(tcp) => tcp.poll_ready(cx).map_err(Into::into),
+            Self::Given(_) => Poll::Ready(Ok(())),
+        }
     }
 
     fn call(&mut self, target: Uri) -> Connecting<Bytes> {
-        let connecting = self.0.call(target);
+        let connecting = match self {
+            Self::System(tcp) => tcp.call(target),
+            Self::Given(dial) => return dial(target),
+        };
         Box::pin(async move {
             let bytes: Box<dyn Bytestream> = Box::new(connecting.await?.into_inner());
             Ok(TokioIo::new(bytes))
