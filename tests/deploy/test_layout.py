@@ -7,6 +7,7 @@ and its agent run in that, in namespaces of their own, with their volume as the 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -102,7 +103,11 @@ class Image:
         for name in ("image", "image-work", "image-root"):
             (folder / name).mkdir()
         # The image that it is made from has Airflow there.
-        self.environment = {"PATH": f"{BINARIES}:{os.defpath}:/usr/sbin:/sbin", "AIRFLOW_HOME": "/opt/airflow", "HOME": "/opt/airflow"}
+        self.environment = {
+            "PATH": f"{BINARIES}:{os.defpath}:/usr/sbin:/sbin",
+            "AIRFLOW_HOME": "/opt/airflow",
+            "HOME": "/opt/airflow",
+        }
         for step, argument in _steps():
             if step == "COPY":
                 source, target = argument.split()
@@ -157,10 +162,11 @@ def image() -> Iterator[Image]:
         pytest.skip(reason)
     # Layers want a file system that keeps their marks, as tmpfs does.
     folder = Path(tempfile.mkdtemp(prefix="airfreight-image-", dir="/dev/shm"))
-    image = Image(folder)
-    yield image
-    image.close()
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        with contextlib.closing(Image(folder)) as image:
+            yield image
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_workers_and_agents_of_the_compose_file_pass_values_on(image: Image) -> None:
