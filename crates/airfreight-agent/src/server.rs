@@ -144,14 +144,7 @@ impl Agent {
                 accepted = accept(&self.listeners) => accepted,
             };
             while connections.try_join_next().is_some() {}
-            let connection = Connection {
-                router: self.router.clone(),
-                shared: Arc::clone(&self.shared),
-                tls: self.tls.clone(),
-                peer,
-                watcher: graceful.watcher(),
-                _permit: Some(permit),
-            };
+            let connection = Connection::new(&self, peer, graceful.watcher(), Some(permit));
             let _ = stream.set_nodelay(true);
             connections.spawn(connection.serve(stream));
         }
@@ -173,15 +166,7 @@ impl Agent {
     pub async fn answer(&self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static, peer: SocketAddr) {
         // Its end would end the connection.
         let graceful = GracefulShutdown::new();
-        let connection = Connection {
-            router: self.router.clone(),
-            shared: Arc::clone(&self.shared),
-            tls: self.tls.clone(),
-            peer,
-            watcher: graceful.watcher(),
-            _permit: None,
-        };
-        connection.serve(stream).await;
+        Connection::new(self, peer, graceful.watcher(), None).serve(stream).await;
     }
 }
 
@@ -216,6 +201,17 @@ struct Connection {
 }
 
 impl Connection {
+    fn new(agent: &Agent, peer: SocketAddr, watcher: Watcher, permit: Option<OwnedSemaphorePermit>) -> Self {
+        Self {
+            router: agent.router.clone(),
+            shared: Arc::clone(&agent.shared),
+            tls: agent.tls.clone(),
+            peer,
+            watcher,
+            _permit: permit,
+        }
+    }
+
     async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
         let metrics = Arc::clone(&self.shared.metrics);
         metrics.connections.inc();
