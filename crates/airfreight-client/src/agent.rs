@@ -30,9 +30,10 @@ const CHECKSUM_HEADER: &str = "x-airfreight-crc64";
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 /// Between continents it takes no less.
 const CONNECT_MIN: Duration = Duration::from_millis(300);
-/// What the agent reads from a disk is verified as a whole before it answers.
+/// What the agent reads from a disk is verified as a whole before it answers for the first time.
 const ANSWER_MAX: Duration = Duration::from_secs(45);
-/// An answer that stops for so long is given up, and asked for again.
+/// A further answer that doesn't begin, and any that stops, for so long is given up, and asked for again: the connection
+/// may have died in silence.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// What is read in one go: it is compared and put into its place while it is in the processor's cache.
 const READ_BYTES_MAX: usize = 128 << 10;
@@ -215,7 +216,8 @@ impl Agent {
             headers.remove(HOST);
         }
         let request = request.body(Empty::new()).map_err(|_| lasting("it is no URL"))?;
-        match timeout(ANSWER_MAX, self.inner.client.request(request)).await {
+        let is_known = e_tag.is_some();
+        match timeout(if is_known { SILENCE_MAX } else { ANSWER_MAX }, self.inner.client.request(request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) if is_tls(&error) => {
                 let address = self.inner.base.clone();

@@ -213,9 +213,7 @@ impl Transfer {
             heard.1 += 1;
             (heard.0.elapsed(), heard.1)
         };
-        // A connection that has died in silence uses up all patience by itself; its host may long be there again.
-        let is_first = attempts == 1 && self.progress.get().1 > 0;
-        if elapsed + pause > patience && !is_first {
+        if elapsed + pause > patience {
             return Err(ClientError::Unavailable {
                 address: self.agent.address().to_owned(),
                 attempts,
