@@ -2,7 +2,7 @@
 //!
 //! | the file's pages | way |
 //! | --- | --- |
-//! | are there (a recycled file) | copied through a populated mapping by all threads, past the processor's cache where it is long; two can't `pwrite` one file at a time. Small pages become huge ones, a few at each use. What arrives bit by bit goes into a mapping of its part |
+//! | are there (a recycled file) | copied through a populated mapping by all threads, past the processor's cache where it is long; two can't `pwrite` one file at a time. Small pages become huge ones, a few at each use. What arrives bit by bit goes into its part of one mapping |
 //! | are not, tmpfs with pages of 4 KiB | made as huge pages (`MADV_COLLAPSE`) a batch at a time, filled through a mapping by all threads; where that turns out slow, by `pwrite` |
 //! | are not, any other file system, or huge pages can't be had | `pwrite`, which makes pages without a fault each and without zeroing what it overwrites |
 //!
