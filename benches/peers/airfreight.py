@@ -25,19 +25,17 @@ class Airfreight(Peer):
     client = ("airfreight._store", "airfreight.codec")
 
     def connect(self) -> None:
+        from airfreight import codec
         from airfreight._store import Store
 
+        self._codec = codec
         self._store = Store(f"{self.place}/store", spill_path=f"{self.place}/spill")
 
     def put(self, value: Any) -> str:
-        from airfreight import codec
-
-        return codec.put(self._store, value).name
+        return self._codec.put(self._store, value).name
 
     def get(self, handle: str) -> Any:
-        from airfreight import codec
-
-        return codec.get(self._store, handle)
+        return self._codec.get(self._store, handle)
 
     def delete(self, handle: str) -> None:
         self._store.delete(handle)
@@ -120,6 +118,4 @@ class AirfreightWithoutPreview(Airfreight):
         return case.kind == "dict"
 
     def put(self, value: Any) -> str:
-        from airfreight import codec
-
-        return codec.put(self._store, value, preview=False).name
+        return self._codec.put(self._store, value, preview=False).name

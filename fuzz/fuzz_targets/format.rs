@@ -36,7 +36,7 @@ fuzz_target!(|input: (bool, u64, &[u8])| -> Corpus {
     assert!(HEADER_BYTES + header.stream_bytes <= header.table_offset && header.table_offset <= header.file_bytes);
     if let Ok(footer) = Footer::decode(&header, footer) {
         let mut end = HEADER_BYTES + header.stream_bytes;
-        for entry in &footer.entries {
+        for entry in footer.entries {
             assert!(entry.offset() >= end && entry.offset() % 64 == 0);
             end = entry.offset() + entry.bytes();
             assert!(end <= header.table_offset);

@@ -261,23 +261,29 @@ impl Header {
     pub fn footer_bytes(&self) -> u64 {
         self.file_bytes - self.table_offset
     }
+
+    /// Start of the metadata.
+    #[must_use]
+    pub fn metadata_offset(&self) -> u64 {
+        self.file_bytes - u64::from(self.metadata_bytes)
+    }
 }
 
-/// A checked footer: where the buffers are, and the metadata as JSON text.
+/// A checked footer, as it lies in memory: where the buffers are, and the metadata as JSON text.
 #[derive(Debug)]
-pub struct Footer {
+pub struct Footer<'a> {
     /// The buffer table.
-    pub entries: Vec<Entry>,
+    pub entries: &'a [Entry],
     /// A JSON object.
-    pub metadata: String,
+    pub metadata: &'a str,
 }
 
-impl Footer {
-    /// Reads and checks the bytes from `table_offset` to `file_bytes`.
+impl<'a> Footer<'a> {
+    /// Checks the bytes from `table_offset` to `file_bytes`.
     ///
     /// # Errors
     /// [`FormatError::FooterChecksum`], or [`FormatError::Layout`] where entries overlap or leave the payload.
-    pub fn decode(header: &Header, bytes: &[u8]) -> Result<Self, FormatError> {
+    pub fn decode(header: &Header, bytes: &'a [u8]) -> Result<Self, FormatError> {
         if bytes.len() as u64 != header.footer_bytes() {
             return Err(FormatError::Truncated {
                 expected_bytes: header.footer_bytes(),
@@ -289,11 +295,10 @@ impl Footer {
         }
         let (table, metadata) = bytes.split_at(header.buffer_count as usize * ENTRY_BYTES as usize);
         let entries = <[Entry]>::ref_from_bytes(table)
-            .map_err(|_| FormatError::Layout("the buffer table has no whole number of entries"))?
-            .to_vec();
+            .map_err(|_| FormatError::Layout("the buffer table has no whole number of entries"))?;
         let mut free_from = HEADER_BYTES + header.stream_bytes;
         let mut payload_bytes = header.stream_bytes;
-        for entry in &entries {
+        for entry in entries {
             let end = entry.offset().checked_add(entry.bytes());
             let fits = end.is_some_and(|end| end <= header.table_offset);
             if !fits || entry.offset() < free_from || !entry.offset().is_multiple_of(ALIGN) {
@@ -305,8 +310,7 @@ impl Footer {
         if payload_bytes != header.payload_bytes {
             return Err(FormatError::Layout("the payload's length is not that of stream and buffers"));
         }
-        let metadata =
-            str::from_utf8(metadata).map_err(|_| FormatError::Layout("the metadata is not UTF-8"))?.to_owned();
+        let metadata = str::from_utf8(metadata).map_err(|_| FormatError::Layout("the metadata is not UTF-8"))?;
         Ok(Self { entries, metadata })
     }
 }

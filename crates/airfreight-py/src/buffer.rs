@@ -3,13 +3,14 @@
 #![allow(unsafe_code, reason = "Python's buffer protocol is a C interface")]
 
 use std::ffi::c_int;
-use std::sync::Arc;
 
-use airfreight_store::{Access, Object};
+use airfreight_store::Access;
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyBufferError, PyIndexError};
 use pyo3::ffi;
 use pyo3::prelude::*;
+
+use crate::object::Object;
 
 /// One contiguous buffer that Python lent us; given back on drop.
 pub(crate) struct Lent(PyUntypedBuffer);
@@ -47,15 +48,14 @@ impl Lent {
 /// A part of an open object that Python may use as a buffer. Keeps the object open, and so its pages in place.
 #[pyclass(frozen, module = "airfreight._store")]
 pub(crate) struct Slice {
-    object: Arc<Object>,
-    access: Access,
+    object: Py<Object>,
     offset: u64,
     bytes: u64,
 }
 
 impl Slice {
-    pub(crate) fn new(object: Arc<Object>, access: Access, offset: u64, bytes: u64) -> Self {
-        Self { object, access, offset, bytes }
+    pub(crate) fn new(object: Py<Object>, offset: u64, bytes: u64) -> Self {
+        Self { object, offset, bytes }
     }
 }
 
@@ -66,15 +66,16 @@ impl Slice {
     /// Called by the interpreter with a view to fill.
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
         let this = slf.get();
+        let Object { object, access } = this.object.get();
         let range = usize::try_from(this.offset).ok().zip(isize::try_from(this.bytes).ok());
-        let Some((offset, len)) = range.filter(|&(offset, len)| {
-            offset.checked_add(len.unsigned_abs()).is_some_and(|end| end <= this.object.len())
-        }) else {
+        let Some((offset, len)) = range
+            .filter(|&(offset, len)| offset.checked_add(len.unsigned_abs()).is_some_and(|end| end <= object.len()))
+        else {
             return Err(PyBufferError::new_err("the slice leaves its object"));
         };
-        let readonly = c_int::from(this.access == Access::ReadOnly);
+        let readonly = c_int::from(*access == Access::ReadOnly);
         // SAFETY: in range (checked).
-        let start = unsafe { this.object.as_ptr().add(offset) };
+        let start = unsafe { object.as_ptr().add(offset) };
         // SAFETY: `view` is the interpreter's. The memory stays valid while the view lives: the view holds a
         // reference to `slf`, `slf` holds the object. It is writable exactly where the mapping is.
         let filled = unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start.cast(), len, readonly, flags) };

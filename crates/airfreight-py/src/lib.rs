@@ -26,11 +26,13 @@ mod _store {
     #[pymodule_export]
     use crate::writer::Writer;
 
-    /// The first checksum of a process asks the processor what it can, which is slow on a virtual machine. Asked for
-    /// here, tasks inherit the answer from the process that they are forked from.
+    /// What the first use of a process would have to do. Done here, tasks inherit it from the process that they are
+    /// forked from: the first checksum asks the processor what it can, which is slow on a virtual machine, and a class
+    /// that isn't exported is made when it is needed.
     #[pymodule_init]
     #[expect(clippy::unnecessary_wraps, reason = "as the macro wants it")]
-    fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.py().get_type::<crate::buffer::Slice>();
         let mut checksum = airfreight_core::format::Checksum::new();
         checksum.update(&[0; 1024]);
         let _ = checksum.finish();

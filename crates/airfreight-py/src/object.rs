@@ -1,29 +1,22 @@
 //! `airfreight._store.Object`.
 
-use std::sync::Arc;
-
+use airfreight_core::PlainArray;
 use airfreight_core::format::HEADER_BYTES;
 use airfreight_store::Access;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyMemoryView};
+use pyo3::types::{PyList, PyMemoryView, PyTuple};
 
 use crate::buffer::Slice;
 
 #[pyclass(frozen, module = "airfreight._store")]
 pub(crate) struct Object {
-    object: Arc<airfreight_store::Object>,
-    access: Access,
+    pub(crate) object: airfreight_store::Object,
+    pub(crate) access: Access,
 }
 
-impl Object {
-    pub(crate) fn new(object: airfreight_store::Object, access: Access) -> Self {
-        Self { object: Arc::new(object), access }
-    }
-
-    fn view<'py>(&self, py: Python<'py>, offset: u64, bytes: u64) -> PyResult<Bound<'py, PyMemoryView>> {
-        let slice = Slice::new(Arc::clone(&self.object), self.access, offset, bytes);
-        PyMemoryView::from(Bound::new(py, slice)?.as_any())
-    }
+fn view<'py>(object: &Bound<'py, Object>, offset: u64, bytes: u64) -> PyResult<Bound<'py, PyMemoryView>> {
+    let slice = Slice::new(object.clone().unbind(), offset, bytes);
+    PyMemoryView::from(Bound::new(object.py(), slice)?.as_any())
 }
 
 #[pymethods]
@@ -44,17 +37,32 @@ impl Object {
     }
 
     #[getter]
-    fn stream<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyMemoryView>> {
-        self.view(py, HEADER_BYTES, self.object.stream_bytes())
+    fn stream<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyMemoryView>> {
+        view(slf, HEADER_BYTES, slf.get().object.stream_bytes())
     }
 
     #[getter]
-    fn buffers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let views = PyList::empty(py);
-        for entry in self.object.entries() {
-            views.append(self.view(py, entry.offset(), entry.bytes())?)?;
+    fn buffers<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
+        let views = PyList::empty(slf.py());
+        for entry in slf.get().object.entries() {
+            views.append(view(slf, entry.offset(), entry.bytes())?)?;
         }
         Ok(views)
+    }
+
+    #[pyo3(signature = (ndarray, /))]
+    fn array<'py>(slf: &Bound<'py, Self>, ndarray: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+        let object = &slf.get().object;
+        let array = PlainArray::parse(object.stream())?;
+        let [entry] = object.entries() else { return None };
+        let slice = Slice::new(slf.clone().unbind(), entry.offset(), entry.bytes());
+        let shape = PyTuple::new(slf.py(), array.shape()).ok()?;
+        // What NumPy doesn't like, an unpickler can say best.
+        match array.order {
+            "C" => ndarray.call1((shape, array.dtype, slice)),
+            order => ndarray.call1((shape, array.dtype, slice, 0, slf.py().None(), order)),
+        }
+        .ok()
     }
 
     #[getter]

@@ -94,7 +94,7 @@ impl Store {
     #[pyo3(signature = (name, *, writable=true))]
     fn get(&self, py: Python<'_>, name: &str, writable: bool) -> PyResult<Object> {
         let access = if writable { Access::PrivateWritable } else { Access::ReadOnly };
-        self.call(py, |store| store.get(parse(name)?, access)).map(|object| Object::new(object, access))
+        self.call(py, |store| store.get(parse(name)?, access)).map(|object| Object { object, access })
     }
 
     fn contains(&self, py: Python<'_>, name: &str) -> PyResult<bool> {

@@ -11,7 +11,7 @@
 use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -24,6 +24,9 @@ use crate::sys::{HUGE_PAGE_BYTES, Mapping};
 const PARALLEL_BYTES_MIN: u64 = 16 << 20;
 /// More threads than this don't make memory faster.
 const COPY_THREADS_MAX: u64 = 4;
+/// Asked for once: the answer stands in files of the control group, which take longer to read than a mebibyte to copy.
+static COPY_THREADS: LazyLock<u64> =
+    LazyLock::new(|| available_parallelism().map_or(1, |count| count.get() as u64).min(COPY_THREADS_MAX));
 /// The kernel takes at most 1024 slices at once.
 const SLICES_MAX: usize = 1024;
 /// From here on, huge pages pay for the calls that it takes to have them.
@@ -273,7 +276,7 @@ fn write_range(fd: BorrowedFd<'_>, pieces: &[Piece<'_>], start: u64, end: u64) -
 fn shared(start: u64, end: u64, part_bytes_max: u64, write: impl Fn(u64, u64) -> Result<()> + Sync) -> Result<()> {
     let threads = match end - start {
         0 => return Ok(()),
-        PARALLEL_BYTES_MIN.. => available_parallelism().map_or(1, |count| count.get() as u64).min(COPY_THREADS_MAX),
+        PARALLEL_BYTES_MIN.. => *COPY_THREADS,
         _ => 1,
     };
     let part_bytes = ((end - start) / threads / PARTS).clamp(BATCH_BYTES, part_bytes_max) / BATCH_BYTES * BATCH_BYTES;

@@ -7,7 +7,7 @@ use airfreight_core::ObjectName;
 use airfreight_core::format::{Checksum, Footer, FormatError, HEADER_BYTES, HEADER_LEN, Header};
 
 use crate::error::{Result, StoreError};
-use crate::read::{Timing, pin, read_exact, read_footer};
+use crate::read::{Timing, pin, read_exact, with_footer};
 use crate::store::Inner;
 use crate::sys::{Access, Body, Mapping};
 use crate::tier::{Tier, TierKind};
@@ -118,8 +118,9 @@ fn file_in(tier: &Tier, name: ObjectName) -> Result<Option<ObjectFile>> {
     let corrupt = |source| StoreError::Corrupt { name, store: tier.path.clone(), source };
     let path = tier.object_path(name);
     let describes = move |errno| StoreError::io("read", path.clone())(errno);
-    let footer = read_footer(&pinned.fd, &pinned.header, &pinned.first).map_err(&describes)?;
-    Footer::decode(&pinned.header, &footer).map_err(corrupt)?;
+    with_footer(&pinned, |footer| Footer::decode(&pinned.header, footer).map(drop))
+        .map_err(&describes)?
+        .map_err(corrupt)?;
     let file = ObjectFile {
         header: pinned.header,
         head: None,

@@ -10,16 +10,19 @@ use airfreight_core::format::{
 use rustix::fs::{self, FlockOperation, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit, setrlimit};
+use smallvec::SmallVec;
 
 use crate::error::{Result, StoreError};
 use crate::pool::RECYCLE_BYTES_MIN;
 use crate::store::Inner;
 use crate::sys::{Access, Body, HeapBytes, Mapping};
-use crate::tier::{Tier, TierKind, is_sealed, now_ns, used_ns};
+use crate::tier::{Tier, TierKind, file_name, is_sealed, now_ns, used_ns};
 
 /// Objects up to this length are read; longer ones are mapped. Up to here a copy costs no more than the page faults,
 /// and an object that isn't mapped needs no descriptor.
 const READ_BYTES_MAX: u64 = CHECKED_PAYLOAD_BYTES_MAX + 8192;
+/// Footers up to this length are looked at on the stack.
+const STACK_FOOTER_BYTES_MAX: usize = 2048;
 /// The longest that any step of ours holds an object's exclusive lock is microseconds.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Last use is kept to the second.
@@ -29,7 +32,8 @@ const TOUCH_GRAIN_NS: i64 = 1_000_000_000;
 pub struct Object {
     name: ObjectName,
     header: Header,
-    footer: Footer,
+    /// A few without memory of their own.
+    entries: SmallVec<[Entry; 4]>,
     kind: TierKind,
     body: Body,
     /// Carries the shared lock that keeps the pages from being reused.
@@ -58,13 +62,15 @@ impl Object {
     /// The metadata that was given to seal: a JSON object.
     #[must_use]
     pub fn metadata(&self) -> &str {
-        &self.footer.metadata
+        // It was checked when the object was opened.
+        let bytes = self.range(self.header.metadata_offset(), u64::from(self.header.metadata_bytes));
+        str::from_utf8(bytes).unwrap_or_default()
     }
 
     /// The buffer table.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
-        &self.footer.entries
+        &self.entries
     }
 
     /// Length of the stream.
@@ -82,7 +88,7 @@ impl Object {
     /// The buffer at `index`, while nobody writes through [`Self::as_ptr`].
     #[must_use]
     pub fn buffer(&self, index: usize) -> Option<&[u8]> {
-        self.footer.entries.get(index).map(|entry| self.range(entry.offset(), entry.bytes()))
+        self.entries.get(index).map(|entry| self.range(entry.offset(), entry.bytes()))
     }
 
     /// The whole of the object's file, header and footer included, while nobody writes through [`Self::as_ptr`].
@@ -95,7 +101,7 @@ impl Object {
         // In range: header and footer were checked against the file's real length before the body was made.
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         let len = usize::try_from(bytes).unwrap_or(usize::MAX);
-        self.body.bytes().get(start..).and_then(|rest| rest.get(..len)).unwrap_or_default()
+        self.body.range(start, len).unwrap_or_default()
     }
 
     /// The first byte of the object's file, valid for reads of [`Self::len`] bytes while `self` lives, and for
@@ -173,9 +179,11 @@ impl Inner {
         for tier in self.tiers() {
             let Some(pinned) = pin(tier, name, Timing::Look)? else { continue };
             let corrupt = |source| StoreError::Corrupt { name, store: tier.path.clone(), source };
-            let footer = read_footer(&pinned.fd, &pinned.header, &pinned.first)
-                .map_err(tier.io("read", tier.object_path(name)))?;
-            let footer = Footer::decode(&pinned.header, &footer).map_err(corrupt)?;
+            let metadata = with_footer(&pinned, |footer| {
+                Footer::decode(&pinned.header, footer).map(|footer| footer.metadata.to_owned())
+            })
+            .map_err(|errno| tier.io("read", tier.object_path(name))(errno))?
+            .map_err(corrupt)?;
             // Our own lock becomes exclusive unless somebody else shares it.
             let held = fs::flock(&pinned.fd, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK);
             return Ok(Description {
@@ -188,7 +196,7 @@ impl Inner {
                 #[allow(clippy::useless_conversion, reason = "32 bits on arm64")]
                 links: u64::from(pinned.stat.st_nlink),
                 pinned: held,
-                metadata: footer.metadata,
+                metadata,
             });
         }
         Err(StoreError::NotFound { name, store: self.memory.path.clone() })
@@ -198,12 +206,14 @@ impl Inner {
 fn get_in(tier: &Tier, name: ObjectName, access: Access) -> Result<Option<Object>> {
     let Some(pinned) = pin(tier, name, Timing::Use)? else { return Ok(None) };
     let corrupt = |source| StoreError::Corrupt { name, store: tier.path.clone(), source };
-    let io = |action| tier.io(action, tier.object_path(name));
+    let io = |action| move |errno| tier.io(action, tier.object_path(name))(errno);
     touch(&pinned);
+    let entries = with_footer(&pinned, |footer| {
+        Footer::decode(&pinned.header, footer).map(|footer| SmallVec::from_slice(footer.entries))
+    })
+    .map_err(io("read"))?
+    .map_err(corrupt)?;
     let Pinned { fd, header, first, kind, .. } = pinned;
-
-    let footer = read_footer(&fd, &header, &first).map_err(io("read"))?;
-    let footer = Footer::decode(&header, &footer).map_err(corrupt)?;
     let (body, pin) = if header.file_bytes <= first.len() as u64 {
         (Body::Heap(first), None)
     } else {
@@ -215,7 +225,7 @@ fn get_in(tier: &Tier, name: ObjectName, access: Access) -> Result<Option<Object
             Err(errno) => return Err(io("map")(errno)),
         }
     };
-    let object = Object { name, header, footer, kind, body, _pin: pin };
+    let object = Object { name, header, entries, kind, body, _pin: pin };
     // What was on a disk is verified each time; what never left memory only where that is cheap.
     if let Some(expected) = header.payload_crc
         && (kind != TierKind::Memory || header.payload_bytes <= CHECKED_PAYLOAD_BYTES_MAX)
@@ -235,7 +245,7 @@ pub(crate) enum Timing {
 
 /// Opens and locks an object's file. `None` when this tier doesn't have it.
 pub(crate) fn pin(tier: &Tier, name: ObjectName, timing: Timing) -> Result<Option<Pinned>> {
-    let file = name.to_string();
+    let file = file_name(name);
     // What lies there may be no plain file; opening a pipe would wait for its writer.
     let mut flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     if timing == Timing::Look {
@@ -328,13 +338,13 @@ impl Wait {
 }
 
 /// Whether the name still leads to the file that was opened.
-fn still_named(tier: &Tier, file: &str, opened: &Stat) -> bool {
+fn still_named(tier: &Tier, file: &[u8], opened: &Stat) -> bool {
     fs::statat(&tier.objects, file, fs::AtFlags::SYMLINK_NOFOLLOW)
         .is_ok_and(|now| (now.st_dev, now.st_ino) == (opened.st_dev, opened.st_ino))
 }
 
 /// Each mapped object holds a descriptor; a process that reads thousands may need more than the soft limit.
-fn open_raising_limit(tier: &Tier, file: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+fn open_raising_limit(tier: &Tier, file: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
     match fs::openat(&tier.objects, file, flags, Mode::empty()) {
         Err(Errno::MFILE) => {
             let mut limit = getrlimit(Resource::Nofile);
@@ -359,15 +369,24 @@ fn touch(pinned: &Pinned) {
     }
 }
 
-pub(crate) fn read_footer(fd: &OwnedFd, header: &Header, first: &HeapBytes) -> rustix::io::Result<Vec<u8>> {
+/// Shows an object's footer, unchecked, to `look`.
+pub(crate) fn with_footer<T>(pinned: &Pinned, look: impl FnOnce(&[u8]) -> T) -> rustix::io::Result<T> {
+    let Pinned { fd, header, first, .. } = pinned;
     let start = usize::try_from(header.table_offset).unwrap_or(usize::MAX);
     let len = usize::try_from(header.footer_bytes()).map_err(|_| Errno::FBIG)?;
     if let Some(footer) = first.bytes().get(start..).and_then(|rest| rest.get(..len)) {
-        return Ok(footer.to_vec());
+        return Ok(look(footer));
     }
-    let mut footer = vec![0; len];
-    read_exact(fd, &mut footer, header.table_offset)?;
-    Ok(footer)
+    let mut stack = [0; STACK_FOOTER_BYTES_MAX];
+    let mut heap = Vec::new();
+    let footer = if let Some(footer) = stack.get_mut(..len) {
+        footer
+    } else {
+        heap.resize(len, 0);
+        &mut heap
+    };
+    read_exact(fd, footer, header.table_offset)?;
+    Ok(look(footer))
 }
 
 fn read_body(fd: &OwnedFd, len: usize) -> rustix::io::Result<HeapBytes> {

@@ -289,12 +289,20 @@ impl Body {
         }
     }
 
-    /// The bytes, for as long as nobody writes them through [`Self::as_ptr`].
+    /// All of [`Self::range`].
     pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: pointer and length are those of the mapping or allocation that `self` owns. The file was published
-        // after its last write, is 0400 and pinned by our lock; who can still write it is inside the trust boundary
-        // (one Unix user). In this process only Python writes, through the pointer; callers use this slice for
-        // checksums before any Python object exists, or from Rust programs that never ask for the pointer.
-        unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len()) }
+        self.range(0, self.len()).unwrap_or_default()
+    }
+
+    /// `len` bytes from `offset`, for as long as nobody writes them through [`Self::as_ptr`]; `None` beyond the end.
+    pub(crate) fn range(&self, offset: usize, len: usize) -> Option<&[u8]> {
+        offset.checked_add(len).filter(|&end| end <= self.len())?;
+        // SAFETY: in range (checked).
+        let start = unsafe { self.as_ptr().add(offset) };
+        // SAFETY: within the mapping or allocation that `self` owns. The file was published after its last write, is
+        // 0400 and pinned by our lock; who can still write it is inside the trust boundary (one Unix user). In this
+        // process only Python writes, through the pointer, and to buffers alone; callers read those for checksums
+        // before any Python object exists, or from Rust programs that never ask for the pointer.
+        Some(unsafe { std::slice::from_raw_parts(start, len) })
     }
 }

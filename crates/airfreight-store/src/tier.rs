@@ -1,12 +1,14 @@
 //! One directory of objects: the store's own in shared memory, or its folder on the spill disk.
 
 use std::ffi::CStr;
+use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use airfreight_core::ObjectName;
 use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
+use smallvec::SmallVec;
 
 use crate::error::{Result, StoreError};
 
@@ -40,6 +42,18 @@ impl TierKind {
     }
 }
 
+/// The name of an object's file, on the stack: a process that was just forked pays for each page that it allocates
+/// from.
+pub(crate) fn file_name(name: ObjectName) -> FileName {
+    let mut file = FileName::new();
+    // Writing to memory can't fail.
+    let _ = write!(file, "{name}");
+    file
+}
+
+/// Longer than any name of an object.
+pub(crate) type FileName = SmallVec<[u8; 64]>;
+
 /// An open directory with `objects/` and `tmp/`.
 pub(crate) struct Tier {
     pub(crate) kind: TierKind,
@@ -56,20 +70,19 @@ impl Tier {
         Ok(Self { kind, path, root, objects, tmp })
     }
 
+    /// For messages.
     pub(crate) fn object_path(&self, name: ObjectName) -> PathBuf {
         self.path.join("objects").join(name.to_string())
     }
 
     /// Gives a temporary file its name among the objects, replacing nothing.
     pub(crate) fn publish(&self, temp: &str, name: ObjectName) -> Result<()> {
-        let name_text = name.to_string();
-        let done = fs::renameat_with(&self.tmp, temp, &self.objects, &name_text, RenameFlags::NOREPLACE);
+        let file = file_name(name);
+        let done = fs::renameat_with(&self.tmp, temp, &self.objects, &*file, RenameFlags::NOREPLACE);
         match done {
             // Some network file systems know no flags for rename; a hard link doesn't replace either.
-            Err(Errno::INVAL | Errno::NOSYS) => {
-                fs::linkat(&self.tmp, temp, &self.objects, &name_text, AtFlags::empty())
-                    .and_then(|()| fs::unlinkat(&self.tmp, temp, AtFlags::empty()))
-            }
+            Err(Errno::INVAL | Errno::NOSYS) => fs::linkat(&self.tmp, temp, &self.objects, &*file, AtFlags::empty())
+                .and_then(|()| fs::unlinkat(&self.tmp, temp, AtFlags::empty())),
             other => other,
         }
         .map_err(|errno| self.io("publish", self.object_path(name))(errno))

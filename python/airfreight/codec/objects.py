@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -177,6 +178,12 @@ def encode(writer: Writer, value: Any, *, allow_pickle: bool = True) -> None:
 
 def decode(stored: Object, *, allow_pickle: bool = True) -> Any:
     """Reads the value of an open object; see :func:`get`."""
+    # Of a module that is still being imported, it may not be there yet.
+    ndarray = getattr(sys.modules.get("numpy"), "ndarray", None)
+    if allow_pickle and ndarray is not None:
+        array = stored.array(ndarray)
+        if array is not None:
+            return array
     stream = stored.stream
     if len(stream) == 0:
         raise CorruptError(f"object {stored.name} holds no value")

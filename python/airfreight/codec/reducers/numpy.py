@@ -21,6 +21,9 @@ _EXPORTED = frozenset("biufcSU?")
 # Kinds that a dtype's string says all of.
 _SPELLED = frozenset("biufcSUmM?")
 
+# Of these its character says all, where the byte order is the machine's own; NumPy needs no parser for it.
+_LETTERED = frozenset("biufc?")
+
 # Below this many elements an object array is left to the pickler, which shares equal pointers.
 _PACKED_LENGTH_MIN = 1024
 
@@ -72,8 +75,10 @@ def _view(array: Any, dense: Any, order: str) -> Any:
     import numpy as np
 
     # As bytes: dates don't export a typed buffer.
-    memory = PickleBuffer(dense if array.dtype.kind in _EXPORTED else dense.reshape(-1).view(np.uint8))
-    return type(array), (array.shape, array.dtype.str, memory, 0, None, order)
+    dtype = array.dtype
+    memory = PickleBuffer(dense if dtype.kind in _EXPORTED else dense.reshape(-1).view(np.uint8))
+    spelling = dtype.char if dtype.kind in _LETTERED and dtype.isnative else dtype.str
+    return type(array), (array.shape, spelling, memory, 0, None, order)
 
 
 def _memory(array: Any) -> tuple[PickleBuffer, Any, tuple[int, ...], tuple[int, ...] | None]:
