@@ -42,8 +42,9 @@ load before {measured["load_before"]:.1f}, after {measured["load_after"]:.1f} (t
 All times are medians. In every round every peer takes its turn, each round beginning with another one, so that
 whatever else the machine did met all of them. The process that puts is never the one that gets.
 
-**New process**: forked from one that has imported numpy, pandas and pyarrow (and Airflow, for backends), as an Airflow
-worker forks each task; the value is made in it before the clock starts. *Connect* is opening the store or reaching the
+**New process**: forked from one that has imported Airflow (and its backend, for backends; nothing in the environments
+of vineyard and Ray), as an Airflow worker forks each task. It imports numpy, pandas and pyarrow itself, as a DAG file
+does (`tests/xcom/test_airflow.py` looks at a real worker), and makes the value, before the clock starts. *Connect* is opening the store or reaching the
 server; *put* ends when another process may get; *get* ends with the value in hand, *+ read* once all of it was read.
 Importing the client's own modules is timed apart. **Warm process**: connected long ago, the same again and again.
 Servers run, and every store that puts values where deleted ones were has held up to {USES} of that kind before the

@@ -1,9 +1,10 @@
 """
 The processes that put and get: ``python -m benches.worker PEER`` in the peer's own environment.
 
-It imports numpy, pandas and pyarrow (and Airflow, where the peer is a backend of it) and then forks once per line of
-its input, as an Airflow worker does for each task. The child connects to the socket which the line names, does what is
-asked of it there, and leaves by ``os._exit``. Given a socket as second argument, it does so itself and forks nothing.
+It imports what an Airflow worker has imported, where there is an Airflow, and then forks once per line of its input, as
+such a worker does for each task. The child imports numpy, pandas and pyarrow, as the DAG file of a task does
+(tests/xcom/dags/xcom_forked.py looks at a real one), connects to the socket which the line names, does what is asked of
+it there, and leaves by ``os._exit``. Given a socket as second argument, it does so itself and forks nothing.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from benches.peers.base import Peer
+
+
+#: What the DAG file of a task imports whose values are measured.
+_LIBRARIES = ("numpy", "pandas", "pyarrow")
 
 
 class Session:
@@ -125,8 +130,19 @@ class Session:
         self.peer.delete_all(handles)
 
 
-def serve(connection: socket.socket, peer_class: type[Peer]) -> None:
-    """Answers requests until the other side hangs up: each is a place to work in and a list of things to do there."""
+def serve(address: str, peer_class: type[Peer]) -> socket.socket:
+    """
+    Answers requests until the other side hangs up: each is a place to work in and a list of things to do there.
+
+    :returns: the connection, still open: the kernel closes it once our memory is gone, so that freeing it disturbs no
+        measurement.
+    """
+    for module in _LIBRARIES:
+        importlib.import_module(module)
+    # Theirs, and not of what is measured next.
+    gc.collect()
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(address)
     session: Session | None = None
     stream = connection.makefile("rwb")
     for line in stream:
@@ -135,6 +151,7 @@ def serve(connection: socket.socket, peer_class: type[Peer]) -> None:
         session.handle = request.get("handle", session.handle)
         stream.write(json.dumps(_run(session, request["steps"])).encode() + b"\n")
         stream.flush()
+    return connection
 
 
 def _run(session: Session, steps: list[list[Any]]) -> dict[str, Any]:
@@ -168,9 +185,7 @@ def main(name: str, address: str | None) -> None:
         print(json.dumps({"error": f"{type(error).__name__}: {error}"}), file=answers, flush=True)
         return
     if address:
-        connection = socket.socket(socket.AF_UNIX)
-        connection.connect(address)
-        serve(connection, peer_class)
+        _connection = serve(address, peer_class)
         # As after a fork: nothing is tidied up, and the socket closes last.
         os._exit(0)
     # Children are reaped by the kernel.
@@ -181,22 +196,19 @@ def main(name: str, address: str | None) -> None:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             status = 1
             try:
-                connection = socket.socket(socket.AF_UNIX)
-                connection.connect(line.strip())
-                # Left open: the kernel closes it once our memory is gone, so that freeing it disturbs no measurement.
-                serve(connection, peer_class)
+                _connection = serve(line.strip(), peer_class)
                 status = 0
             finally:
                 os._exit(status)
 
 
 def _check(peer_class: type[Peer]) -> None:
-    """Finds out whether the peer's own modules can be imported, in a process that ends with them."""
+    """Finds out whether what a process is to import is there, in one that ends with it."""
     reading, writing = os.pipe()
     if os.fork() == 0:
         reason = ""
         try:
-            for module in peer_class.client:
+            for module in (*_LIBRARIES, *peer_class.client):
                 importlib.import_module(module)
         except BaseException as error:
             reason = f"{type(error).__name__}: {error}"

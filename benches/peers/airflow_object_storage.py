@@ -10,7 +10,7 @@ from benches.peers.base import Peer
 
 class AirflowObjectStorage(Peer):
     label = "XComObjectStorageBackend, file://"
-    preload = ("numpy", "pandas", "pyarrow", "airflow.sdk", "airflow.providers.common.io.xcom.backend")
+    preload = ("airflow.sdk", "airflow.providers.common.io.xcom.backend")
 
     @classmethod
     def environment(cls, place: str) -> dict[str, str]:

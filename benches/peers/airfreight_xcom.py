@@ -13,7 +13,7 @@ class AirfreightXCom(Peer):
     label = "Airfreight, XCom backend"
     keeps_memory = True
     # Airflow itself imports the backend, in the worker.
-    preload = ("numpy", "pandas", "pyarrow", "airflow.sdk", "airfreight.xcom")
+    preload = ("airflow.sdk", "airfreight.xcom")
 
     @classmethod
     def environment(cls, place: str) -> dict[str, str]:

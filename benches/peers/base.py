@@ -30,8 +30,8 @@ class Peer(ABC):
     requires: ClassVar[tuple[str, ...]] = ()
     #: The Python that it needs, if not the one that Airfreight runs on.
     python: ClassVar[str | None] = None
-    #: Imported before a process is forked.
-    preload: ClassVar[tuple[str, ...]] = ("numpy", "pandas", "pyarrow")
+    #: Imported before a process is forked: what an Airflow worker has, where the environment has an Airflow.
+    preload: ClassVar[tuple[str, ...]] = ("airflow.sdk",)
     #: The peer's own modules, imported by each new process on a clock of their own.
     client: ClassVar[tuple[str, ...]] = ()
     #: A limit of the machine rather than a store: nothing can be got from it.

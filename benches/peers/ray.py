@@ -25,6 +25,7 @@ class Ray(Peer):
     label = "Ray 2.60.0"
     keeps_memory = True
     venv = ".venvs/bench-ray"
+    preload = ()
     requires = ("ray==2.60.0", "numpy==*", "pandas==*", "pyarrow==*")
     client = ("ray",)
 

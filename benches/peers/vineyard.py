@@ -20,6 +20,7 @@ class Vineyard(Peer):
     label = "vineyard 0.24.2"
     keeps_memory = True
     venv = ".venvs/bench-vineyard"
+    preload = ()
     # It imports pkg_resources, which newer setuptools no longer have; its wheels end at Python 3.12.
     requires = ("vineyard==0.24.2", "setuptools<80", "numpy==*", "pandas==*", "pyarrow==*")
     python = "3.11"

@@ -63,6 +63,12 @@ def test_values_of_every_kind(airflow: AirflowHome, store: Store) -> None:
     assert len({store.describe(name)["id"] for name in split}) == 2, "two parts, and the whole is made of them"
 
 
+def test_a_task_finds_the_backend_loaded_and_no_library(airflow: AirflowHome) -> None:
+    """What benches/worker.py imitates: the backend is imported once, in the worker; numpy and pandas in each task."""
+    run_id = airflow.run("xcom_forked")
+    assert airflow.xcom("xcom_forked", run_id, "look") == {"backend": ["_store"], "libraries": []}
+
+
 def test_a_long_value_is_neither_logged_nor_rendered(airflow: AirflowHome) -> None:
     run_id = airflow.run("xcom_values")
     log = text_of(airflow.log("xcom_values", run_id, "numbers"))

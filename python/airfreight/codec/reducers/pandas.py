@@ -1,8 +1,8 @@
 """
-pandas: Arrow-backed arrays, which it would copy into one chunk, and indexes, which it would convert and check again.
+pandas: Arrow-backed arrays, which it would copy into one chunk, and frames and indexes, which it would check again.
 
-An index that is read back needs neither. In a process that was just forked, every function that runs for the first time
-costs copied pages, and a third of a frame's way back was making its two indexes.
+What is read back needs neither. In a process that was just forked, every function that runs for the first time costs
+copied pages, and half of a frame's way back was making its two indexes and looking through itself.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ def reducer_for(cls: type) -> Callable[[Any], Any] | None:
     import pandas as pd
     from pandas.core.arrays.arrow import ArrowExtensionArray
 
+    if cls is pd.DataFrame:
+        return reduce_frame
     if issubclass(cls, ArrowExtensionArray) and cls.__module__.startswith("pandas."):
         return reduce_arrow
     if cls is pd.Index:
@@ -24,6 +26,37 @@ def reducer_for(cls: type) -> Callable[[Any], Any] | None:
     if cls is pd.RangeIndex:
         return reduce_range
     return None
+
+
+def reduce_frame(frame: Any) -> Any:
+    """Reduces a frame to a call, unless a part of it may refer to the frame itself; then it takes pandas' two steps."""
+    try:
+        blocks, axes = frame._mgr.blocks, frame._mgr.axes
+        is_plain = not frame.attrs and all(map(_holds_no_objects, [*(block.values for block in blocks), *axes]))
+        allows_duplicate_labels = frame.flags.allows_duplicate_labels
+    except AttributeError:
+        # Another pandas than we know.
+        is_plain = False
+    if not is_plain:
+        return frame.__reduce_ex__(5)
+    return _rebuild_frame, (type(frame), type(frame._mgr), blocks, axes, allows_duplicate_labels)
+
+
+def _holds_no_objects(values: Any) -> bool:
+    """Whether an array or index is nothing but numbers, dates or text."""
+    dtype = values.dtype
+    return dtype.kind in "biufcmM" or type(dtype).__name__ == "StringDtype"
+
+
+def _rebuild_frame(cls: Any, manager: Any, blocks: Any, axes: Any, allows_duplicate_labels: bool) -> Any:
+    """Part of the object format."""
+    try:
+        frame = cls._from_mgr(manager(blocks, axes, False), axes)
+    except (AttributeError, TypeError):
+        frame = cls(manager(blocks, axes))
+    if not allows_duplicate_labels:
+        frame.flags.allows_duplicate_labels = False
+    return frame
 
 
 def reduce_arrow(array: Any) -> Any:
