@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import platform
 from pathlib import Path
@@ -22,6 +23,21 @@ def describe() -> dict[str, str]:
         "free memory goes back to the host": "yes" if Path("/sys/module/page_reporting").exists() else "no",
         "governor": _setting("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
     }
+
+
+def ready(nbytes: int) -> None:
+    """
+    Touches so much free memory and gives it back.
+
+    A virtual machine's host may take free memory away after some seconds. Who is the first to use it again waits for
+    the host, at each page, whatever program it is.
+    """
+    length = max(mmap.PAGESIZE, nbytes)
+    with mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        # Huge ones, so that it can be used for those again.
+        memory.madvise(mmap.MADV_HUGEPAGE)
+        for page in range(0, length, mmap.PAGESIZE):
+            memory[page] = 1
 
 
 def load() -> float:

@@ -44,13 +44,16 @@ whatever else the machine did met all of them. The process that puts is never th
 
 **New process**: forked from one that has imported Airflow (and its backend, for backends; nothing in the environments
 of vineyard and Ray), as an Airflow worker forks each task. It imports numpy, pandas and pyarrow itself, as a DAG file
-does (`tests/xcom/test_airflow.py` looks at a real worker), and makes the value, before the clock starts. *Connect* is opening the store or reaching the
-server; *put* ends when another process may get; *get* ends with the value in hand, *+ read* once all of it was read.
-Importing the client's own modules is timed apart. **Warm process**: connected long ago, the same again and again.
+does (`tests/xcom/test_airflow.py` looks at a real worker), and makes the value, before the clock starts. *Connect* is
+opening the store or reaching the server; *put* ends when another process may get; *get* ends with the value in hand,
+*+ read* once all of it was read. Importing the client's own modules is timed apart. **New interpreter**: the same, but
+started rather than forked. **Warm process**: connected long ago, the same again and again.
+
 Servers run, and every store that puts values where deleted ones were has held up to {USES} of that kind before the
-clock starts, fewer where they take longer than {USE_SECONDS:g} s: it has been in use for a while. *Airfreight* then
-has a warm segment, whose pages the kernel has made huge ones one by one; *Airfreight, new store* hasn't even a folder
-yet."""
+clock starts, fewer where they take longer than {USE_SECONDS:g} s: it has been in use for a while. *Airfreight* then has
+a warm segment, whose pages the kernel has made huge ones one by one; *Airfreight, new store* hasn't even a folder yet.
+Before each put of a new process, that process has touched and given back as much free memory as the value takes: a
+virtual machine's host may have taken it away, and would be what is measured. *Memory from the host* goes without."""
 
 
 def figures_table(figures: list[dict[str, Any]]) -> str:

@@ -24,6 +24,8 @@ Say = Callable[[str], None]
 _SLOW_SECONDS = 0.5
 #: How many values a store has held before, unless that takes longer than so many seconds.
 USES, USE_SECONDS = 64, 5.0
+#: So much of a value's size is ready in free memory before it is put.
+_READY_SHARE = 1.25
 
 
 @dataclass
@@ -93,6 +95,8 @@ def _new_process_turn(
 ) -> None:
     with make() as putter:
         putter.run(["make", case.kind, case.nbytes])
+        if peer.finds_memory_ready:
+            putter.run(["ready_memory", int(_READY_SHARE * case.nbytes)])
         put = _named("put", lambda: putter.run("load", "connect", "put"))
         if peer.is_limit and peer.is_repeatable and is_counted:
             # What everything else is held against should not hang on one copy.

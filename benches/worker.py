@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benches import peers, values
+from benches import machine, peers, values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +50,10 @@ class Session:
         self.value = values.make("array" if self.peer.is_limit else kind, nbytes)
         self.peer.prepare(self.value)
         gc.collect()
+
+    def ready_memory(self, nbytes: int) -> None:
+        """Sees to it that so much free memory is there; by this process, as it comes back to where it was freed."""
+        machine.ready(nbytes)
 
     def load(self) -> None:
         """Imports the peer's own modules."""

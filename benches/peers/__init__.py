@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "airfreight": "airfreight:Airfreight",
     "airfreight_empty_pool": "airfreight:AirfreightEmptyPool",
+    "airfreight_unready_memory": "airfreight:AirfreightUnreadyMemory",
     "airfreight_elsewhere": "airfreight:AirfreightElsewhere",
     "airfreight_elsewhere_empty_pool": "airfreight:AirfreightElsewhereEmptyPool",
     "airfreight_store": "airfreight:AirfreightStore",

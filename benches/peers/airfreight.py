@@ -50,6 +50,17 @@ class AirfreightEmptyPool(Airfreight):
     is_repeatable = False
 
 
+class AirfreightUnreadyMemory(AirfreightEmptyPool):
+    """The same on a virtual machine whose free memory has gone back to its host; elsewhere, the same again."""
+
+    label = "Airfreight, new store, memory from the host"
+    finds_memory_ready = False
+
+    @classmethod
+    def applies(cls, case: Case) -> bool:
+        return case.kind == "array"
+
+
 class AirfreightElsewhere(Airfreight):
     """In the folder that ``--store-dir`` names, such as a mount with huge pages."""
 

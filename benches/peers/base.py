@@ -38,6 +38,8 @@ class Peer(ABC):
     is_limit: ClassVar[bool] = False
     #: Starts from an empty place in every round; otherwise whatever earlier rounds left warm stays warm.
     is_new_each_round: ClassVar[bool] = False
+    #: The free memory that it uses first has been used by others a moment before.
+    finds_memory_ready: ClassVar[bool] = True
     #: Puts a value where a deleted one was.
     keeps_memory: ClassVar[bool] = False
     #: Means the same the second time in one process, so it can be measured in a warm one too.

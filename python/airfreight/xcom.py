@@ -20,7 +20,8 @@ from airfreight.errors import AirfreightError
 # with the installation must not break Airflow's own import: who needs the missing part says so.
 with suppress(ImportError):
     from airfreight import _store, codec, keys, origin, rows  # noqa: F401
-    from airfreight.codec import elementwise, memory, plain  # noqa: F401
+    from airfreight.codec import elementwise, memory, plain, stream  # noqa: F401
+    from airfreight.codec.reducers import numpy, pandas, pyarrow, strings  # noqa: F401
 
 if TYPE_CHECKING:
     from airfreight.origin import Coordinates

@@ -26,7 +26,8 @@ assert threading.active_count() == threads
 new = set(sys.modules) - modules
 heavy = {"numpy", "pandas", "pyarrow", "asyncio", "ssl"}
 here = {"airfreight._store", "airfreight.codec.objects", "airfreight.rows"}
-here |= {f"airfreight.codec.{name}" for name in ("elementwise", "memory", "plain")}
+here |= {f"airfreight.codec.{name}" for name in ("elementwise", "memory", "plain", "stream")}
+here |= {f"airfreight.codec.reducers.{name}" for name in ("numpy", "pandas", "pyarrow", "strings")}
 assert here <= new, "each task would import these for itself"
 assert not new & heavy, new & heavy
 assert {name.partition(".")[0] for name in new} <= {"airfreight", "airflow"} | set(sys.stdlib_module_names), new

@@ -3,7 +3,7 @@
 //! | the file's pages | way |
 //! | --- | --- |
 //! | are there (a recycled file) | copied through a populated mapping by all threads, past the processor's cache where it is long; two can't `pwrite` one file at a time. Small pages become huge ones, a few at each use. What arrives bit by bit goes into its part of one mapping |
-//! | are not, tmpfs with pages of 4 KiB | made as huge pages (`MADV_COLLAPSE`) a batch at a time, filled through a mapping by all threads; where that turns out slow, by `pwrite` |
+//! | are not, tmpfs with pages of 4 KiB | made as huge pages (`MADV_COLLAPSE`) one at a time, filled through a mapping by all threads; where that turns out slow, by `pwrite` |
 //! | are not, any other file system, or huge pages can't be had | `pwrite`, which makes pages without a fault each and without zeroing what it overwrites |
 //!
 //! A page that isn't there is never written through a mapping: on a full tmpfs that would kill the process.
@@ -18,7 +18,7 @@ use std::time::Duration;
 use rustix::io::{Errno, Result};
 
 use crate::crash::crash_point;
-use crate::sys::{HUGE_PAGE_BYTES, Mapping};
+use crate::sys::{HUGE_PAGE_BYTES, HUGE_PAGE_LEN, Mapping};
 
 /// Copies from this length on are shared between threads: below, starting one costs more than it saves.
 const PARALLEL_BYTES_MIN: u64 = 16 << 20;
@@ -31,10 +31,9 @@ static COPY_THREADS: LazyLock<u64> =
 const SLICES_MAX: usize = 1024;
 /// From here on, huge pages pay for the calls that it takes to have them.
 const HUGE_BYTES_MIN: u64 = 2 * HUGE_PAGE_BYTES;
-/// So much is made and filled at a time: zeroed memory is still in the processor's cache when it is overwritten.
-const BATCH_BYTES: u64 = 4 * HUGE_PAGE_BYTES;
-/// Of a recycled file, up to so much is mapped, looked at and filled at a time; the other processors are told of each.
-const MAPPED_BYTES_MAX: u64 = 8 * BATCH_BYTES;
+/// Of a recycled file, so much to so much is mapped, looked at and filled at a time; the other processors are told of
+/// each.
+const MAPPED_BYTES: std::ops::RangeInclusive<u64> = 4 * HUGE_PAGE_BYTES..=32 * HUGE_PAGE_BYTES;
 /// A thread that was held up leaves the others this part of its share to do at most.
 const PARTS: u64 = 8;
 /// Where mapping takes longer for each 2 MiB, they are small pages, each of which is entered by itself.
@@ -44,9 +43,6 @@ const HUGE_PAGE_MAPPED: Duration = Duration::from_micros(20);
 const BYTES_PER_NANO_OF_MENDING: u64 = 64;
 /// The same for what arrives from elsewhere, which leaves the processors nothing to spare.
 const ARRIVING_BYTES_PER_NANO_OF_MENDING: u64 = 256;
-/// A huge page is mended at a time: where memory is slow to be had, more would be felt.
-#[expect(clippy::cast_possible_truncation, reason = "2 MiB")]
-const MENDED_LEN: usize = HUGE_PAGE_BYTES as usize;
 /// The C library copies what is longer in a way that takes twice as long unless both sides lie alike in their pages.
 const COPY_BYTES_MAX: usize = 16 << 20;
 /// From here on a recycled file is filled past the processor's cache: its end would push out its beginning anyway, and
@@ -58,8 +54,8 @@ const PATIENCE_PER_PAGE: Duration = Duration::from_millis(1);
 /// ... or the memory is slow itself, as on a virtual machine whose host gives it a page at its first touch. Huge pages
 /// may take so many times as long as small ones: they save more in what comes later.
 const SLOWER_THAN_SMALL_MAX: u32 = 2;
-/// After so many batches of small pages, a huge one is asked for again.
-const BATCHES_TO_RETRY: u32 = 16;
+/// After so many times as much in small pages, a huge one is asked for again.
+const PAGES_TO_RETRY: u32 = 64;
 
 /// Bytes with their place in the file. Pieces ascend and leave no gaps.
 pub(crate) struct Piece<'a> {
@@ -86,21 +82,20 @@ impl<'a> Piece<'a> {
 
 /// Whether a file's writers ask for huge pages; in parts or in threads, it is one for all of them.
 ///
-/// Huge pages are had as long as they come quickly. A slow one is compared with the next few pages as small ones, since
-/// the content has to be written in either case.
+/// Huge pages are had as long as they come quickly: on a virtual machine, those that were freed a moment ago do, and the
+/// next ones its host may have to find first. A slow one is compared with the next few pages as small ones, since the
+/// content has to be written in either case.
 pub(crate) struct Patience(Mutex<Waiting>);
 
 struct Waiting {
     /// What one huge page may take, its content included.
     page: Duration,
-    next: Batch,
-    /// Nothing is known yet.
-    is_first: bool,
+    next: Pages,
 }
 
-/// What the next part of a file is made of.
+/// What the next huge page's length of a file is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Batch {
+enum Pages {
     Huge,
     /// Small pages, held against a huge one that took this long.
     Compared(Duration),
@@ -112,37 +107,32 @@ enum Batch {
 
 impl Patience {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(Waiting { page: PATIENCE_PER_PAGE, next: Batch::Huge, is_first: true }))
+        Self(Mutex::new(Waiting { page: PATIENCE_PER_PAGE, next: Pages::Huge }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What to do next, and of how many huge pages' length; at first, one tells as much as several.
-    fn next(&self) -> (Batch, u64) {
+    /// What to do next.
+    fn next(&self) -> Pages {
         let mut waiting = self.lock();
         let chosen = waiting.next;
-        let pages = if waiting.is_first && chosen == Batch::Huge { 1 } else { BATCH_BYTES / HUGE_PAGE_BYTES };
         waiting.next = match chosen {
-            Batch::Huge | Batch::NeverHuge => chosen,
             // One thread compares; the others needn't wait for what comes of it.
-            Batch::Compared(_) => Batch::Small(BATCHES_TO_RETRY),
-            Batch::Small(0) => {
-                waiting.is_first = true;
-                Batch::Huge
-            }
-            Batch::Small(left) => Batch::Small(left - 1),
+            Pages::Compared(_) => Pages::Small(PAGES_TO_RETRY),
+            Pages::Small(0) => Pages::Huge,
+            Pages::Small(left) => Pages::Small(left - 1),
+            Pages::Huge | Pages::NeverHuge => chosen,
         };
-        (chosen, pages)
+        chosen
     }
 
     /// A huge page took this long.
     fn took(&self, page: Duration) {
         let mut waiting = self.lock();
-        waiting.is_first = false;
-        if page > waiting.page && waiting.next == Batch::Huge {
-            waiting.next = Batch::Compared(page);
+        if page > waiting.page && waiting.next == Pages::Huge {
+            waiting.next = Pages::Compared(page);
         }
     }
 
@@ -151,14 +141,22 @@ impl Patience {
         if huge <= small.saturating_mul(SLOWER_THAN_SMALL_MAX) {
             let mut waiting = self.lock();
             waiting.page = waiting.page.max(huge);
-            waiting.next = Batch::Huge;
+            waiting.next = Pages::Huge;
         }
     }
 
     /// There are none.
     fn end(&self) {
-        self.lock().next = Batch::NeverHuge;
+        self.lock().next = Pages::NeverHuge;
     }
+}
+
+/// The parts of the pieces that lie in `start..end`.
+fn within<'a>(pieces: &'a [Piece<'a>], start: u64, end: u64) -> impl Iterator<Item = Piece<'a>> {
+    let first = pieces.partition_point(|piece| piece.end() <= start);
+    let reached = pieces[first..].iter().take_while(move |piece| piece.offset < end);
+    // Empty pieces lie between others and are no end.
+    reached.filter_map(move |piece| piece.within(start, end))
 }
 
 /// Writes pieces to a file whose first `resident_bytes` have pages.
@@ -169,7 +167,9 @@ pub(crate) fn write_resident(fd: BorrowedFd<'_>, pieces: &[Piece<'_>], resident_
         let is_streamed = end >= STREAMED_BYTES_MIN;
         let mapping = Mapping::window(fd, 0, usize::try_from(end).map_err(|_| Errno::FBIG)?)?;
         let mending = Mending::at_once(end);
-        shared(0, end, MAPPED_BYTES_MAX, |start, end| {
+        let part_bytes = end / *COPY_THREADS / PARTS / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
+        let part_bytes = part_bytes.clamp(*MAPPED_BYTES.start(), *MAPPED_BYTES.end());
+        shared(0, end, part_bytes, |start, end| {
             enter(&mapping, start, end - start, &mending)?;
             copy_into(&mapping, 0, pieces, start, end, is_streamed)?;
             leave(&mapping, start, end - start)
@@ -234,18 +234,25 @@ impl Mending {
 /// Writes pieces to a file of at least their length, in shared memory, which has no pages there.
 pub(crate) fn write_fresh(fd: BorrowedFd<'_>, pieces: &[Piece<'_>], patience: &Patience) -> Result<()> {
     let start = pieces.first().map_or(0, |piece| piece.offset).next_multiple_of(HUGE_PAGE_BYTES);
-    let end = pieces.last().map_or(0, Piece::end) / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
+    let end = pieces.last().map_or(0, Piece::end);
+    let huge_end = end / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
     crash_point("write.half");
-    if end < start + HUGE_BYTES_MIN || gives_huge_pages(fd) {
+    if huge_end < start + HUGE_BYTES_MIN || gives_huge_pages(fd) {
         return write_range(fd, pieces, 0, u64::MAX);
     }
-    let Ok(mapping) = Mapping::window(fd, start, usize::try_from(end - start).map_err(|_| Errno::FBIG)?) else {
+    let Ok(mapping) = Mapping::window(fd, start, usize::try_from(huge_end - start).map_err(|_| Errno::FBIG)?) else {
         return write_range(fd, pieces, 0, u64::MAX);
     };
     write_range(fd, pieces, 0, start)?;
-    shared(start, end, BATCH_BYTES, |from, to| fill(fd, &mapping, start, pieces, from, to, patience))?;
-    drop(mapping);
-    write_range(fd, pieces, end, u64::MAX)
+    // One page at a time: it is still in the processor's cache when it is filled, and if it was slow to be had, no
+    // other one is asked for.
+    shared(start, end, HUGE_PAGE_BYTES, |from, to| {
+        if to <= huge_end {
+            fill(fd, &mapping, start, pieces, from, patience)
+        } else {
+            write_range(fd, pieces, from, to)
+        }
+    })
 }
 
 /// Writes pieces one after the other, whatever the file.
@@ -267,19 +274,17 @@ pub(crate) fn write_plain(fd: BorrowedFd<'_>, pieces: &[Piece<'_>]) -> Result<()
 }
 
 fn write_range(fd: BorrowedFd<'_>, pieces: &[Piece<'_>], start: u64, end: u64) -> Result<()> {
-    let parts: Vec<Piece<'_>> = pieces.iter().filter_map(|piece| piece.within(start, end)).collect();
+    let parts: Vec<Piece<'_>> = within(pieces, start, end).collect();
     write_plain(fd, &parts)
 }
 
-/// Lets threads do `start..end` in parts of `BATCH_BYTES` to `part_bytes_max`, each taking the next one; the first
-/// error is the answer.
-fn shared(start: u64, end: u64, part_bytes_max: u64, write: impl Fn(u64, u64) -> Result<()> + Sync) -> Result<()> {
+/// Lets threads do `start..end` in parts, each taking the next one; the first error is the answer.
+fn shared(start: u64, end: u64, part_bytes: u64, write: impl Fn(u64, u64) -> Result<()> + Sync) -> Result<()> {
     let threads = match end - start {
         0 => return Ok(()),
         PARALLEL_BYTES_MIN.. => *COPY_THREADS,
         _ => 1,
     };
-    let part_bytes = ((end - start) / threads / PARTS).clamp(BATCH_BYTES, part_bytes_max) / BATCH_BYTES * BATCH_BYTES;
     let next = AtomicU64::new(start);
     let work = || {
         loop {
@@ -302,38 +307,31 @@ fn shared(start: u64, end: u64, part_bytes_max: u64, write: impl Fn(u64, u64) ->
     })
 }
 
-/// Makes the pages of `start..end`, whose file is mapped from `mapped_from` on, and fills them; huge ones where they
-/// can be had, and not too slowly.
+/// Fills a huge page's length from `offset` on, where nothing is yet and whose file is mapped from `mapped_from` on: as
+/// a huge page where one can be had, and not too slowly.
 fn fill(
     fd: BorrowedFd<'_>,
     mapping: &Mapping,
     mapped_from: u64,
     pieces: &[Piece<'_>],
-    start: u64,
-    end: u64,
+    offset: u64,
     patience: &Patience,
 ) -> Result<()> {
-    let mut done = start;
-    while done < end {
-        let (batch, pages) = patience.next();
-        let batch_end = end.min(done + pages * HUGE_PAGE_BYTES);
-        let pages = u32::try_from((batch_end - done) / HUGE_PAGE_BYTES).unwrap_or(u32::MAX);
-        let began = worked();
-        if batch == Batch::Huge {
-            if make_huge(fd, mapping, mapped_from, done, batch_end).is_err() {
-                patience.end();
-                continue;
-            }
+    let end = offset + HUGE_PAGE_BYTES;
+    let pages = patience.next();
+    let began = worked();
+    if pages == Pages::Huge {
+        if make_huge(fd, mapping, offset - mapped_from, offset).is_ok() {
             crash_point("write.huge");
-            copy_into(mapping, mapped_from, pieces, done, batch_end, false)?;
-            patience.took(worked().saturating_sub(began) / pages);
-        } else {
-            write_range(fd, pieces, done, batch_end)?;
-            if let Batch::Compared(huge) = batch {
-                patience.compare(huge, worked().saturating_sub(began) / pages);
-            }
+            copy_into(mapping, mapped_from, pieces, offset, end, false)?;
+            patience.took(worked().saturating_sub(began));
+            return Ok(());
         }
-        done = batch_end;
+        patience.end();
+    }
+    write_range(fd, pieces, offset, end)?;
+    if let Pages::Compared(huge) = pages {
+        patience.compare(huge, worked().saturating_sub(began));
     }
     Ok(())
 }
@@ -360,8 +358,9 @@ fn enter(mapping: &Mapping, offset: u64, len: u64, mending: &Mending) -> Result<
         return Ok(());
     }
     let mut before = entered;
-    for part in (0..len).step_by(MENDED_LEN) {
-        let is_had = mapping.collapse(offset + part, MENDED_LEN.min(len - part)).is_ok();
+    // One at a time: where memory is slow to be had, more would be felt.
+    for part in (0..len).step_by(HUGE_PAGE_LEN) {
+        let is_had = mapping.collapse(offset + part, HUGE_PAGE_LEN.min(len - part)).is_ok();
         let took = worked().saturating_sub(before);
         budget = budget.saturating_sub(took);
         before += took;
@@ -388,21 +387,16 @@ fn worked() -> Duration {
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// Gives `from..to` of a window that begins at `start` pages, huge ones where the kernel has any.
-fn make_huge(fd: BorrowedFd<'_>, mapping: &Mapping, start: u64, from: u64, to: u64) -> Result<()> {
-    let mut hole = from;
-    while hole < to {
-        // The kernel makes one huge page of many small ones, but not of none.
-        if rustix::io::retry_on_intr(|| rustix::io::pwrite(fd, &[0], hole))? == 0 {
-            return Err(Errno::NOSPC);
-        }
-        hole += HUGE_PAGE_BYTES;
+/// Gives a huge page to what lies at `offset` of the file and at `mapped` of a window of it, where the kernel has any.
+fn make_huge(fd: BorrowedFd<'_>, mapping: &Mapping, mapped: u64, offset: u64) -> Result<()> {
+    // The kernel makes one huge page of many small ones, but not of none.
+    if rustix::io::retry_on_intr(|| rustix::io::pwrite(fd, &[0], offset))? == 0 {
+        return Err(Errno::NOSPC);
     }
-    let offset = usize::try_from(from - start).map_err(|_| Errno::FBIG)?;
-    let len = usize::try_from(to - from).map_err(|_| Errno::FBIG)?;
-    mapping.collapse(offset, len)?;
+    let mapped = usize::try_from(mapped).map_err(|_| Errno::FBIG)?;
+    mapping.collapse(mapped, HUGE_PAGE_LEN)?;
     // That may have been an answer to nothing, where huge pages have another size. This one is about every page.
-    mapping.populate(offset, len)
+    mapping.populate(mapped, HUGE_PAGE_LEN)
 }
 
 /// Copies the pieces' parts in `start..end` into a mapping that begins at `mapped_from`.
@@ -414,10 +408,7 @@ fn copy_into(
     end: u64,
     is_streamed: bool,
 ) -> Result<()> {
-    let first = pieces.partition_point(|piece| piece.end() <= start);
-    let reached = pieces[first..].iter().take_while(|piece| piece.offset < end);
-    // Empty pieces lie between others and are no end.
-    for piece in reached.filter_map(|piece| piece.within(start, end)) {
+    for piece in within(pieces, start, end) {
         let mut offset = usize::try_from(piece.offset - mapped_from).map_err(|_| Errno::FBIG)?;
         if is_streamed {
             mapping.stream_from(offset, piece.bytes);
@@ -509,7 +500,7 @@ mod tests {
             write_fresh(file.as_fd(), &pieces(&content, 0, &[first]), &patience).unwrap();
             // Between the two, the memory has turned out to be in pieces.
             patience.took(Duration::from_secs(1));
-            assert!(matches!(patience.next(), (Batch::Compared(_), _)));
+            assert!(matches!(patience.next(), Pages::Compared(_)));
             write_fresh(file.as_fd(), &pieces(&content, first, &[rest]), &patience).unwrap();
             assert!(content_of(&file) == content);
         }
@@ -533,23 +524,23 @@ mod tests {
     fn patience_ends_where_only_huge_pages_are_slow() {
         let slow = Duration::from_millis(10);
         let patience = Patience::new();
-        assert!(patience.next() == (Batch::Huge, 1), "one is enough to tell");
+        assert!(patience.next() == Pages::Huge);
         patience.took(slow);
-        assert!(patience.next().0 == Batch::Compared(slow));
-        assert!(matches!(patience.next().0, Batch::Small(_)), "another thread needn't wait for the comparison");
+        assert!(patience.next() == Pages::Compared(slow));
+        assert!(matches!(patience.next(), Pages::Small(_)), "another thread needn't wait for the comparison");
         patience.compare(slow, Duration::from_micros(500));
-        let small = (0..100).take_while(|_| matches!(patience.next().0, Batch::Small(_))).count();
+        let small = (0..100).take_while(|_| matches!(patience.next(), Pages::Small(_))).count();
         assert!((1..100).contains(&small), "small pages are twenty times as fast, but not for ever");
 
         patience.took(slow);
-        assert!(patience.next().0 == Batch::Compared(slow));
+        assert!(patience.next() == Pages::Compared(slow));
         patience.compare(slow, Duration::from_millis(7));
         for _ in 0..100 {
-            assert!(patience.next().0 == Batch::Huge, "all memory is slow");
+            assert!(patience.next() == Pages::Huge, "all memory is slow");
             patience.took(slow);
         }
         patience.end();
-        assert!((0..100).all(|_| patience.next().0 == Batch::NeverHuge));
+        assert!((0..100).all(|_| patience.next() == Pages::NeverHuge));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, mun
 
 /// A huge page where pages have 4 KiB.
 pub(crate) const HUGE_PAGE_BYTES: u64 = 2 << 20;
-const HUGE_PAGE_LEN: usize = 2 << 20;
+pub(crate) const HUGE_PAGE_LEN: usize = 2 << 20;
 /// A line of the processor's cache.
 const LINE_LEN: usize = 64;
 /// What [`stream`] copies at a time: lines of two pages in turn, which keeps more of the memory's banks busy than one

@@ -12,7 +12,6 @@ from airfreight.codec import note
 from airfreight.codec.pickler import dump
 from airfreight.codec.preview import describe
 from airfreight.codec.refusal import explain, type_name
-from airfreight.codec.stream import failed, load
 from airfreight.errors import AirfreightError, CorruptError, DeniedError
 
 if TYPE_CHECKING:
@@ -206,6 +205,12 @@ def decode(stored: Object, *, allow_pickle: bool = True) -> Any:
         try:
             return pickle.loads(stream, buffers=buffers)
         except Exception as error:
+            from airfreight.codec.stream import failed
+
             raise failed(error) from error
     elements = _elements(stored)
-    return load(stream, stored.buffers) if elements is None else elements.whole()
+    if elements is not None:
+        return elements.whole()
+    from airfreight.codec.stream import load
+
+    return load(stream, stored.buffers)

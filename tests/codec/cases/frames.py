@@ -139,6 +139,7 @@ _FRAMES: dict[str, Any] = {
     "transposed": lambda: pd.DataFrame(np.arange(600).reshape(20, 30)).T,
     "duplicates": _duplicates,
     "attrs and flags": _attributes,
+    "flags": lambda: pd.DataFrame({"a": _NUMBERS}).set_flags(allows_duplicate_labels=False),
     "fragmented": _fragmented,
     "no rows": lambda: _mixed().iloc[:0],
     "no columns": lambda: pd.DataFrame(index=range(5)),

@@ -8,7 +8,10 @@ from pathlib import Path
 from airflow.sdk import dag, task
 
 #: The files that the parent has mapped, by name: its compiled modules.
-PARENTS = {Path(line.split()[-1]).name.partition(".")[0] for line in Path(f"/proc/{os.getppid()}/maps").open()}
+PARENTS = {
+    Path(line.split()[-1]).name.partition(".")[0]
+    for line in Path(f"/proc/{os.getppid()}/maps").read_text().splitlines()
+}
 
 
 @dag(schedule=None, catchup=False)

@@ -13,8 +13,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# Those of the libraries that nearly every value uses are loaded once, in the worker, and not in every task.
-from airfreight.codec.reducers import builtin, numpy, pandas, pyarrow  # noqa: F401
+from airfreight.codec.reducers import builtin
 from airfreight.codec.refusal import refusing_reducer_for
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """
 NumPy: arrays that refuse to export their memory, that are not contiguous, or that hold Python objects.
 
-This module is loaded before NumPy is, so that no task has to load it.
+This module is loaded before NumPy is, so that no task has to load it. Most arrays don't need the one of strings.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 import math
 from pickle import PickleBuffer
 from typing import TYPE_CHECKING, Any
-
-from airfreight.codec.reducers.strings import fill, pack, texts, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -171,6 +169,8 @@ def _reduce_objects(array: Any) -> Any:
     """
     import numpy as np
 
+    from airfreight.codec.reducers.strings import pack, texts
+
     if array.size < _PACKED_LENGTH_MIN:
         return array.__reduce_ex__(5)
     fortran = array.flags.f_contiguous and not array.flags.c_contiguous
@@ -230,6 +230,8 @@ def _fill_objects(array: Any, state: tuple[tuple[int, ...], bool, list[Any]]) ->
 
 
 def _put_runs(array: Any, parts: list[Any]) -> None:
+    from airfreight.codec.reducers.strings import fill, unpack
+
     flat = array.reshape(-1)
     length = flat.size // len(parts)
     for number, part in enumerate(parts):
@@ -250,12 +252,16 @@ def _put_objects(run: Any, elements: list[Any]) -> None:
 
 def _reduce_strings(array: Any) -> Any:
     """Reduces an array of variable-width strings, which NumPy hands out one Python string at a time."""
+    from airfreight.codec.reducers.strings import pack
+
     elements = array.reshape(-1).tolist()
     return _rebuild_strings, (pack(elements) or elements, array.dtype, array.shape)
 
 
 def _rebuild_strings(elements: Any, dtype: Any, shape: tuple[int, ...]) -> Any:
     import numpy as np
+
+    from airfreight.codec.reducers.strings import unpack
 
     if type(elements) is not list:
         elements = [element for part in unpack(elements) for element in part]
