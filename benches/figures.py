@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 #: Values whose bytes travel beside the pickle, so that neither process holds a copy.
 _OUT_OF_BAND = ("array_100mb", "array_1gb", "frame_numeric", "frame_dates", "frame_strings")
 _MEMCPY = "memcpy_warm"
-#: Every first touch of the parent's memory costs a forked process a copied page, some 0.3 ms in all.
+#: Every first touch of its parent's memory costs a forked process a copied page.
 _NEW_KINDS = {"new interpreter": "interpreter", "forked process": "new"}
 _KINDS = _NEW_KINDS | {"warm process": "warm"}
 TIMES = "\N{MULTIPLICATION SIGN}"

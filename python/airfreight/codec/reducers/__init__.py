@@ -13,7 +13,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from airfreight.codec.reducers import builtin
+# What every frame is read with is loaded at once, and not by the first get.
+from airfreight.codec.reducers import builtin, pandas  # noqa: F401
 from airfreight.codec.refusal import refusing_reducer_for
 
 if TYPE_CHECKING:
