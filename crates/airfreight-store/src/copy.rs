@@ -11,7 +11,7 @@
 use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -24,9 +24,6 @@ use crate::sys::{HUGE_PAGE_BYTES, HUGE_PAGE_LEN, Mapping};
 const PARALLEL_BYTES_MIN: u64 = 16 << 20;
 /// More threads than this don't make memory faster.
 const COPY_THREADS_MAX: u64 = 4;
-/// Asked for once: the answer stands in files of the control group, which take longer to read than a mebibyte to copy.
-static COPY_THREADS: LazyLock<u64> =
-    LazyLock::new(|| available_parallelism().map_or(1, |count| count.get() as u64).min(COPY_THREADS_MAX));
 /// The kernel takes at most 1024 slices at once.
 const SLICES_MAX: usize = 1024;
 /// From here on, huge pages pay for the calls that it takes to have them.
@@ -56,6 +53,21 @@ const PATIENCE_PER_PAGE: Duration = Duration::from_millis(1);
 const SLOWER_THAN_SMALL_MAX: u32 = 2;
 /// After so many times as much in small pages, a huge one is asked for again.
 const PAGES_TO_RETRY: u32 = 64;
+
+/// How many threads copy. Asked for once: the answer stands in files of the control group, which take longer to read
+/// than a mebibyte to copy.
+fn copy_threads() -> u64 {
+    // No lock: a process that is forked while another thread holds one would wait for ever.
+    static KNOWN: AtomicU64 = AtomicU64::new(0);
+    match KNOWN.load(Ordering::Relaxed) {
+        0 => {
+            let threads = available_parallelism().map_or(1, |count| count.get() as u64).min(COPY_THREADS_MAX);
+            KNOWN.store(threads, Ordering::Relaxed);
+            threads
+        }
+        threads => threads,
+    }
+}
 
 /// Bytes with their place in the file. Pieces ascend and leave no gaps.
 pub(crate) struct Piece<'a> {
@@ -167,7 +179,7 @@ pub(crate) fn write_resident(fd: BorrowedFd<'_>, pieces: &[Piece<'_>], resident_
         let is_streamed = end >= STREAMED_BYTES_MIN;
         let mapping = Mapping::window(fd, 0, usize::try_from(end).map_err(|_| Errno::FBIG)?)?;
         let mending = Mending::at_once(end);
-        let part_bytes = end / *COPY_THREADS / PARTS / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
+        let part_bytes = end / copy_threads() / PARTS / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
         let part_bytes = part_bytes.clamp(*MAPPED_BYTES.start(), *MAPPED_BYTES.end());
         shared(0, end, part_bytes, |start, end| {
             enter(&mapping, start, end - start, &mending)?;
@@ -282,7 +294,7 @@ fn write_range(fd: BorrowedFd<'_>, pieces: &[Piece<'_>], start: u64, end: u64) -
 fn shared(start: u64, end: u64, part_bytes: u64, write: impl Fn(u64, u64) -> Result<()> + Sync) -> Result<()> {
     let threads = match end - start {
         0 => return Ok(()),
-        PARALLEL_BYTES_MIN.. => *COPY_THREADS,
+        PARALLEL_BYTES_MIN.. => copy_threads(),
         _ => 1,
     };
     let next = AtomicU64::new(start);
