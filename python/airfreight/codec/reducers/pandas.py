@@ -32,14 +32,13 @@ def reduce_frame(frame: Any) -> Any:
     """Reduces a frame to a call, unless a part of it may refer to the frame itself; then it takes pandas' two steps."""
     try:
         blocks, axes = frame._mgr.blocks, frame._mgr.axes
-        is_plain = not frame.attrs and all(map(_holds_no_objects, [*(block.values for block in blocks), *axes]))
-        allows_duplicate_labels = frame.flags.allows_duplicate_labels
+        parts = [*(block.values for block in blocks), *axes]
+        if not frame.attrs and all(map(_holds_no_objects, parts)):
+            return _rebuild_frame, (type(frame), type(frame._mgr), blocks, axes, frame.flags.allows_duplicate_labels)
     except AttributeError:
         # Another pandas than we know.
-        is_plain = False
-    if not is_plain:
-        return frame.__reduce_ex__(5)
-    return _rebuild_frame, (type(frame), type(frame._mgr), blocks, axes, allows_duplicate_labels)
+        pass
+    return frame.__reduce_ex__(5)
 
 
 def _holds_no_objects(values: Any) -> bool:
