@@ -54,8 +54,7 @@ const SLOWER_THAN_SMALL_MAX: u32 = 2;
 /// After so many times as much in small pages, a huge one is asked for again.
 const PAGES_TO_RETRY: u32 = 64;
 
-/// How many threads copy. Asked for once: the answer stands in files of the control group, which take longer to read
-/// than a mebibyte to copy.
+/// How many threads copy. Asked for once: the answer stands in files of the control group.
 fn copy_threads() -> u64 {
     // No lock: a process that is forked while another thread holds one would wait for ever.
     static KNOWN: AtomicU64 = AtomicU64::new(0);
