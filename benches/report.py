@@ -52,8 +52,8 @@ started rather than forked. **Warm process**: connected long ago, the same again
 Servers run, and every store that puts values where deleted ones were has held up to {USES} of that kind before the
 clock starts, fewer where they take longer than {USE_SECONDS:g} s: it has been in use for a while. *Airfreight* then has
 a warm segment, whose pages the kernel has made huge ones one by one; *Airfreight, new store* hasn't even a folder yet.
-Before each put of a new process, that process has touched and given back as much free memory as the value takes: a
-virtual machine's host may have taken it away, and would be what is measured. *Memory from the host* goes without."""
+Before a new process puts anything, it has touched and given back as much free memory as the value takes: a virtual
+machine's host may have taken it away, and would be what is measured. *Memory from the host* goes without."""
 
 
 def figures_table(figures: list[dict[str, Any]]) -> str:

@@ -83,6 +83,7 @@ def _use(worker: Worker, case: Case, series: Series) -> None:
     try:
         with worker.task() as task:
             task.run(["make", case.kind, case.nbytes])
+            task.run(["ready_memory", int(_READY_SHARE * case.nbytes)])
             task.run("load", "connect")
             series.used_before = task.run(["use", USES, USE_SECONDS]).results["use"]
             task.run("drop", "close")

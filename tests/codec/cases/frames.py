@@ -168,6 +168,7 @@ _VALUES: dict[str, Any] = {
     "interval": lambda: pd.Interval(0, 1, closed="neither"),
     "categorical": lambda: pd.Categorical(["a", None]),
     "dtype": lambda: pd.CategoricalDtype(["a", "b"], ordered=True),
+    "dtypes of text": lambda: [pd.StringDtype(storage) for storage in ("python", "pyarrow")],
     "offset": lambda: pd.offsets.QuarterEnd(startingMonth=2),
 }
 
@@ -176,7 +177,8 @@ CASES: dict[str, Any] = {
     **{f"index {name}": make for name, make in _INDEXES.items()},
     **{f"frame {name}": make for name, make in _FRAMES.items()},
     **_VALUES,
+    "dtype of text nan": lambda: pd.StringDtype("pyarrow", na_value=np.nan),
 }
 if not hasattr(pd.StringDtype, "na_value") or pd.__version__ < "2.3":
-    for name in ("series string nan python", "series string nan pyarrow"):
+    for name in ("series string nan python", "series string nan pyarrow", "dtype of text nan"):
         del CASES[name]

@@ -1,5 +1,6 @@
 """
-pandas: Arrow-backed arrays, which it would copy into one chunk, and frames and indexes, which it would check again.
+pandas: Arrow-backed arrays, which it would copy into one chunk, and frames, indexes, dates and dtypes, which it
+would check again.
 
 What is read back needs neither. In a process that was just forked, every function that runs for the first time costs
 copied pages, and half of a frame's way back was making its two indexes and looking through itself.
@@ -7,6 +8,7 @@ copied pages, and half of a frame's way back was making its two indexes and look
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +21,10 @@ def reducer_for(cls: type) -> Callable[[Any], Any] | None:
 
     if cls is pd.DataFrame:
         return reduce_frame
+    if cls is pd.arrays.DatetimeArray or cls is pd.arrays.TimedeltaArray:
+        return reduce_times
+    if cls is pd.StringDtype:
+        return reduce_string_dtype
     if issubclass(cls, ArrowExtensionArray) and cls.__module__.startswith("pandas."):
         return reduce_arrow
     if cls is pd.Index:
@@ -56,6 +62,41 @@ def _rebuild_frame(cls: Any, manager: Any, blocks: Any, axes: Any, allows_duplic
     if not allows_duplicate_labels:
         frame.flags.allows_duplicate_labels = False
     return frame
+
+
+def reduce_times(array: Any) -> Any:
+    """Reduces dates or differences of them with their dtype only where their numbers don't say it."""
+    reduced = array.__reduce_ex__(5)
+    try:
+        dtype, values, *rest = reduced[2]
+        return _rebuild_times, (type(array), values, None if dtype == values.dtype else dtype, *rest)
+    except (AttributeError, IndexError, TypeError, ValueError):
+        # Another pandas than we know.
+        return reduced
+
+
+def _rebuild_times(cls: Any, values: Any, dtype: Any, *rest: Any) -> Any:
+    """Part of the object format."""
+    array = cls.__new__(cls)
+    array.__setstate__((values.dtype if dtype is None else dtype, values, *rest))
+    return array
+
+
+def reduce_string_dtype(dtype: Any) -> Any:
+    """Reduces the dtype of text, whose constructor asks NumPy whether NaN is NaN."""
+    if not hasattr(dtype, "__setstate__"):
+        return dtype.__reduce_ex__(5)
+    missing = None if isinstance(dtype.na_value, float) else dtype.na_value
+    return _rebuild_string_dtype, (type(dtype), dtype.storage, missing)
+
+
+def _rebuild_string_dtype(cls: Any, storage: str, missing: Any) -> Any:
+    """Part of the object format."""
+    dtype = cls.__new__(cls)
+    # The one that pandas compares with by identity.
+    missing = sys.modules["numpy"].nan if missing is None else missing
+    dtype.__setstate__({"storage": storage, "_na_value": missing})
+    return dtype
 
 
 def reduce_arrow(array: Any) -> Any:
