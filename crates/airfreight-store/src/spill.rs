@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use airfreight_core::ObjectName;
 use airfreight_core::format::{Checksum, FormatError, HEADER_BYTES, HEADER_LEN, Header};
 use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
@@ -46,7 +47,7 @@ impl Inner {
         drop(source);
         for &name in &victim.names {
             if !self.remove_from_memory(name, pages)? {
-                // Deleted while it was copied: the copy must not bring it back.
+                // Deleted since: the copy goes, too, whatever becomes of who deletes.
                 self.remove_from_spill(spill, name)?;
             }
             crash_point("evict.removed");
@@ -85,34 +86,60 @@ impl Inner {
                 Errno::BADMSG => damaged(FormatError::PayloadChecksum),
                 errno => StoreError::io("write", spill.path.join("tmp").join(&temp))(errno),
             })?;
-            let seconds = |tv_sec, tv_nsec| Timespec { tv_sec, tv_nsec: i64::try_from(tv_nsec).unwrap_or(0) };
-            let times = Timestamps {
-                last_access: seconds(stat.st_atime, stat.st_atime_nsec),
-                last_modification: seconds(stat.st_mtime, stat.st_mtime_nsec),
-            };
-            fs::futimens(&target, &times).map_err(StoreError::io("date", spill.path.join("tmp").join(&temp)))?;
             crash_point("spill.copied");
-            // Every name moves, by further links to the one copy; a name that is there already is a former copy.
-            for &name in &victim.names[1..] {
-                match fs::linkat(&spill.tmp, &temp, &spill.objects, name.to_string(), AtFlags::empty()) {
-                    Ok(()) | Err(Errno::EXIST) => {}
-                    Err(errno) => return Err(StoreError::io("link", spill.object_path(name))(errno)),
-                }
-            }
-            match spill.publish(&temp, first) {
-                Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
-                other => other.map(|()| true),
-            }
+            self.publish_copy(spill, source, &target, &temp, victim)
         };
         let copied = copy();
         if !matches!(copied, Ok(true)) {
+            let lock = self.ledger.change(&self.memory);
             let _ = fs::unlinkat(&spill.tmp, &temp, AtFlags::empty());
-            // Unless some of its names were published.
-            if fs::fstat(&target).is_ok_and(|stat| stat.st_nlink == 0) {
+            // Unless some of its names were published. Without the lock, a count may have noticed.
+            if lock.is_ok() && fs::fstat(&target).is_ok_and(|stat| stat.st_nlink == 0) {
                 self.ledger.spilled().sub(bytes);
             }
         }
         copied.map(|_| ())
+    }
+
+    /// Gives a copy those of the object's names that memory still has, and its times; `false` when it took over neither
+    /// file nor names.
+    fn publish_copy(
+        &self,
+        spill: &Tier,
+        source: &OwnedFd,
+        target: &OwnedFd,
+        temp: &str,
+        victim: &Victim,
+    ) -> Result<bool> {
+        let path = || spill.path.join("tmp").join(temp);
+        // While nobody deletes: whoever deletes a name looks in memory first and here afterwards. A name that went
+        // before this would be back for good if this process died, and for a moment if it didn't.
+        let _lock = self.ledger.count(&self.memory)?;
+        let stat = fs::fstat(source).map_err(self.memory.io("examine", self.memory.object_path(victim.names[0])))?;
+        let is_there = |name: &ObjectName| {
+            fs::statat(&self.memory.objects, name.to_string(), AtFlags::SYMLINK_NOFOLLOW)
+                .is_ok_and(|found| found.st_ino == stat.st_ino)
+        };
+        let names: Vec<ObjectName> = victim.names.iter().copied().filter(is_there).collect();
+        let Some((&first, others)) = names.split_first() else { return Ok(false) };
+
+        let seconds = |tv_sec, tv_nsec| Timespec { tv_sec, tv_nsec: i64::try_from(tv_nsec).unwrap_or(0) };
+        let times = Timestamps {
+            last_access: seconds(stat.st_atime, stat.st_atime_nsec),
+            last_modification: seconds(stat.st_mtime, stat.st_mtime_nsec),
+        };
+        fs::futimens(target, &times).map_err(|errno| StoreError::io("date", path())(errno))?;
+        // Every name moves, by further links to the one copy; a name that is there already is a former copy.
+        for &name in others {
+            match fs::linkat(&spill.tmp, temp, &spill.objects, name.to_string(), AtFlags::empty()) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(StoreError::io("link", spill.object_path(name))(errno)),
+            }
+        }
+        match spill.publish(temp, first) {
+            Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+            other => other.map(|()| true),
+        }
     }
 
     /// Removes the spill folders of stores that were at this store's path before (a reboot empties shared memory).
@@ -216,9 +243,49 @@ fn remove_folder(path: &Path) -> u64 {
 }
 
 fn is_object(file: &str) -> bool {
-    file.parse::<airfreight_core::ObjectName>().is_ok()
+    file.parse::<ObjectName>().is_ok()
 }
 
 fn is_temp(file: &str) -> bool {
     file.rsplit_once('.').is_some_and(|(stem, end)| matches!(end, "w" | "s") && is_object(stem))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Access, Options, Store};
+
+    #[test]
+    fn a_name_that_is_deleted_while_it_is_copied_is_gone_should_the_copier_die_next() {
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        let options = Options {
+            path: Some(folder.path().join("store")),
+            spill_path: Some(folder.path().join("spill")),
+            spill_capacity_bytes: Some(64 << 20),
+            ..Options::default()
+        };
+        let store = Store::open(&options).unwrap();
+        let inner = &store.inner;
+        let spill = inner.spill().unwrap();
+        for deleted in [vec![0], vec![1], vec![0, 1, 2]] {
+            let first = store.create().unwrap().seal(&[&[7; 5000]], "{}").unwrap();
+            let names = vec![first, store.link(first).unwrap(), store.link(first).unwrap()];
+            let source = fs::openat(&inner.memory.objects, first.to_string(), OFlags::RDONLY, Mode::empty()).unwrap();
+            let victim = Victim { names: names.clone(), bytes: 5000, inode: 0, used_ns: 0 };
+            for &index in &deleted {
+                assert!(store.delete(names[index]).unwrap());
+            }
+            // What comes after this takes the names that are left out of memory.
+            inner.copy_out(spill, &source, &victim).unwrap();
+            drop(source);
+            for (index, &name) in names.iter().enumerate() {
+                let there = fs::statat(&spill.objects, name.to_string(), AtFlags::empty()).is_ok();
+                assert_eq!(there, !deleted.contains(&index), "{index} of {deleted:?}");
+                assert_eq!(store.get(name, Access::ReadOnly).is_ok(), there);
+                store.delete(name).unwrap();
+            }
+            assert_eq!(inner.ledger.spilled().get(), 0, "{deleted:?}");
+            assert!(entries(spill.tmp.as_fd(), &spill.path).unwrap().is_empty());
+        }
+    }
 }

@@ -56,7 +56,7 @@ pub struct Options {
 /// `fork()` works in both processes: it holds directories and one page of counters, and takes every lock anew.
 #[derive(Clone)]
 pub struct Store {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 pub(crate) struct Inner {
