@@ -42,10 +42,10 @@ impl Inner {
         if fs::flock(&source, FlockOperation::NonBlockingLockShared).is_err() {
             return Ok(true);
         }
-        self.copy_out(spill, &source, victim)?;
+        let names = self.copy_out(spill, &source, victim)?;
         crash_point("spill.published");
         drop(source);
-        for &name in &victim.names {
+        for name in names {
             if !self.remove_from_memory(name, pages)? {
                 // Deleted since: the copy goes, too, whatever becomes of who deletes.
                 self.remove_from_spill(spill, name)?;
@@ -55,7 +55,8 @@ impl Inner {
         Ok(true)
     }
 
-    fn copy_out(&self, spill: &Tier, source: &OwnedFd, victim: &Victim) -> Result<()> {
+    /// Copies an object. Returns those of its names that the spill disk has now; the others are gone.
+    fn copy_out(&self, spill: &Tier, source: &OwnedFd, victim: &Victim) -> Result<Vec<ObjectName>> {
         let first = victim.names[0];
         let stat = fs::fstat(source).map_err(self.memory.io("examine", self.memory.object_path(first)))?;
         if !is_sealed(&stat) {
@@ -89,20 +90,18 @@ impl Inner {
             crash_point("spill.copied");
             self.publish_copy(spill, source, &target, &temp, victim)
         };
-        let copied = copy();
-        if !matches!(copied, Ok(true)) {
-            let lock = self.ledger.change(&self.memory);
-            let _ = fs::unlinkat(&spill.tmp, &temp, AtFlags::empty());
-            // Unless some of its names were published. Without the lock, a count may have noticed.
-            if lock.is_ok() && fs::fstat(&target).is_ok_and(|stat| stat.st_nlink == 0) {
-                self.ledger.spilled().sub(bytes);
-            }
+        let names = copy();
+        let lock = self.ledger.change(&self.memory);
+        // Nothing is left there where it was given a name by renaming; else others may link to it.
+        let is_left = fs::unlinkat(&spill.tmp, &temp, AtFlags::empty()).is_ok();
+        // Without the lock, a count may have noticed.
+        if is_left && lock.is_ok() && fs::fstat(&target).is_ok_and(|stat| stat.st_nlink == 0) {
+            self.ledger.spilled().sub(bytes);
         }
-        copied.map(|_| ())
+        names
     }
 
-    /// Gives a copy those of the object's names that memory still has, and its times; `false` when it took over neither
-    /// file nor names.
+    /// Gives a copy the object's times, and those of its names that memory still has. Returns these names.
     fn publish_copy(
         &self,
         spill: &Tier,
@@ -110,19 +109,23 @@ impl Inner {
         target: &OwnedFd,
         temp: &str,
         victim: &Victim,
-    ) -> Result<bool> {
+    ) -> Result<Vec<ObjectName>> {
         let path = || spill.path.join("tmp").join(temp);
         // While nobody deletes: whoever deletes a name looks in memory first and here afterwards. A name that went
         // before this would be back for good if this process died, and for a moment if it didn't.
         let _lock = self.ledger.count(&self.memory)?;
-        let stat = fs::fstat(source).map_err(self.memory.io("examine", self.memory.object_path(victim.names[0])))?;
-        let is_there = |name: &ObjectName| {
-            fs::statat(&self.memory.objects, name.to_string(), AtFlags::SYMLINK_NOFOLLOW)
-                .is_ok_and(|found| found.st_ino == stat.st_ino)
-        };
-        let names: Vec<ObjectName> = victim.names.iter().copied().filter(is_there).collect();
-        let Some((&first, others)) = names.split_first() else { return Ok(false) };
+        let mut names = Vec::with_capacity(victim.names.len());
+        for &name in &victim.names {
+            match fs::statat(&self.memory.objects, name.to_string(), AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(_) => names.push(name),
+                Err(Errno::NOENT) => {}
+                Err(errno) => return Err(self.memory.io("examine", self.memory.object_path(name))(errno)),
+            }
+        }
+        let Some((&first, others)) = names.split_first() else { return Ok(names) };
 
+        // As they are now: somebody may have used the object, or let it lapse.
+        let stat = fs::fstat(source).map_err(self.memory.io("examine", self.memory.object_path(first)))?;
         let seconds = |tv_sec, tv_nsec| Timespec { tv_sec, tv_nsec: i64::try_from(tv_nsec).unwrap_or(0) };
         let times = Timestamps {
             last_access: seconds(stat.st_atime, stat.st_atime_nsec),
@@ -137,8 +140,8 @@ impl Inner {
             }
         }
         match spill.publish(temp, first) {
-            Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
-            other => other.map(|()| true),
+            Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => Ok(names),
+            other => other.map(|()| names),
         }
     }
 
@@ -276,11 +279,12 @@ mod tests {
                 assert!(store.delete(names[index]).unwrap());
             }
             // What comes after this takes the names that are left out of memory.
-            inner.copy_out(spill, &source, &victim).unwrap();
+            let moved = inner.copy_out(spill, &source, &victim).unwrap();
             drop(source);
             for (index, &name) in names.iter().enumerate() {
                 let there = fs::statat(&spill.objects, name.to_string(), AtFlags::empty()).is_ok();
                 assert_eq!(there, !deleted.contains(&index), "{index} of {deleted:?}");
+                assert_eq!(there, moved.contains(&name));
                 assert_eq!(store.get(name, Access::ReadOnly).is_ok(), there);
                 store.delete(name).unwrap();
             }
