@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
@@ -22,6 +21,7 @@ from airfreight.operators.ray_cluster import (
     plain,
     prepare,
 )
+from airfreight.operators.templated import mapping, number
 from airfreight.ray import versions
 from airfreight.ray.job import LIVE_STATUSES, RayJobFailedError, moment
 from airfreight.ray.links import URL_KEY, RayJobLink
@@ -326,14 +326,14 @@ class SubmitRayJob(BaseOperator):
     def _submission(self, context: Context, client: RayClient) -> dict[str, Any]:
         """The job to submit, without its id and metadata; asked for only when one is really submitted."""
         defaults = self.hook.connection.defaults
-        resources = _mapping("resources", self.ray_resources)
+        resources = mapping("resources", self.ray_resources)
         submission: dict[str, Any] = {
             "entrypoint": self.entrypoint,
-            "entrypoint_num_cpus": _number("num_cpus", self.num_cpus, defaults),
-            "entrypoint_num_gpus": _number("num_gpus", self.num_gpus, defaults),
-            "entrypoint_memory": _number("memory", self.memory, defaults),
+            "entrypoint_num_cpus": number("num_cpus", self.num_cpus, defaults),
+            "entrypoint_num_gpus": number("num_gpus", self.num_gpus, defaults),
+            "entrypoint_memory": number("memory", self.memory, defaults),
             "entrypoint_resources": defaults.get("resources") if resources is None else resources,
-            "entrypoint_label_selector": _mapping("label_selector", self.label_selector),
+            "entrypoint_label_selector": mapping("label_selector", self.label_selector),
         }
         if submission["entrypoint_memory"]:
             submission["entrypoint_memory"] = int(submission["entrypoint_memory"])
@@ -451,7 +451,7 @@ class SubmitRayJob(BaseOperator):
         submission["submission_id"] = job_id = self._id(attempt)
         submission["metadata"] = {
             **self.hook.connection.metadata,
-            **{str(key): str(value) for key, value in (_mapping("metadata", self.metadata) or {}).items()},
+            **{str(key): str(value) for key, value in (mapping("metadata", self.metadata) or {}).items()},
             **attempt.metadata(),
         }
         # Before Ray has it, so that a kill meanwhile finds it.
@@ -565,7 +565,7 @@ class SubmitRayJob(BaseOperator):
         return str(url)
 
     def _environment(self, defaults: Mapping[str, Any]) -> dict[str, Any]:
-        own = _mapping("runtime_env", self.runtime_env) or {}
+        own = mapping("runtime_env", self.runtime_env) or {}
         environment = {**defaults, **own}
         if defaults.get("env_vars") and own.get("env_vars"):
             environment["env_vars"] = {**defaults["env_vars"], **own["env_vars"]}
@@ -575,7 +575,7 @@ class SubmitRayJob(BaseOperator):
 
     def _deadline(self, context: Context, job: Mapping[str, Any] | None) -> float | None:
         """When the job's time is over: counted from its submission, whoever has waited for it since."""
-        seconds = _number("job_timeout_seconds", self.job_timeout_seconds, {}) or 0.0
+        seconds = number("job_timeout_seconds", self.job_timeout_seconds, {}) or 0.0
         limits = []
         began = time.time()
         if seconds > 0:
@@ -586,30 +586,3 @@ class SubmitRayJob(BaseOperator):
             # Airflow doesn't count the time in which a task is deferred.
             limits.append(started.timestamp() + self.execution_timeout.total_seconds())
         return min(limits, default=None)
-
-
-def _mapping(name: str, value: Any) -> dict[str, Any] | None:
-    """A dict, or the JSON that a template has made of it."""
-    if isinstance(value, str):
-        text = value.strip()
-        if not text:
-            return None
-        try:
-            value = json.loads(text)
-        except ValueError:
-            raise InvalidError(f"{name} is neither a dict nor a JSON object: {text[:80]!r}") from None
-    if value is not None and not isinstance(value, dict):
-        raise InvalidError(f"{name} is neither a dict nor a JSON object: {value!r:.80}")
-    return value
-
-
-def _number(name: str, value: Any, defaults: Mapping[str, Any]) -> float | None:
-    """A number, or the text that a template has made of it."""
-    if value is None or (isinstance(value, str) and not value.strip()):
-        value = defaults.get(name)
-    if value is None:
-        return None
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise InvalidError(f"{name}={value!r:.80} is not a number") from None
